@@ -1,0 +1,61 @@
+//! Names of stored resources: 128-bit, time-ordered (so indexes grow at one end), written as 32 hexadecimal digits.
+
+use std::fmt;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// A new name that nothing else has.
+            #[expect(clippy::new_without_default, reason = "a default that differs each time would surprise")]
+            pub fn new() -> Self {
+                Self(uuid::Uuid::now_v7().simple().to_string())
+            }
+
+            /// Reads a name from a URL or a row; `None` if it is not of our form.
+            pub fn parse(text: &str) -> Option<Self> {
+                (text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+                    .then(|| Self(text.to_owned()))
+            }
+
+            /// The name's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// Names an account (RFC 8555 §7.1.2).
+    AccountId;
+    /// Names an order (RFC 8555 §7.1.3).
+    OrderId;
+    /// Names an authorization (RFC 8555 §7.1.4).
+    AuthorizationId;
+    /// Proves who holds a lease on a job (design I-3); never shown to a client.
+    LeaseToken;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_form_is_read() {
+        let id = OrderId::new();
+        assert_eq!(OrderId::parse(id.as_str()), Some(id));
+        for wrong in ["", "x", "0123456789ABCDEF0123456789ABCDEF", "0123456789abcdef0123456789abcdef0"] {
+            assert_eq!(OrderId::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Chancery: an ACME server (RFC 8555) for fleets.
+//!
+//! The modules in floor order; a floor imports only floors below it, never a neighbour on its own
+//! (`tests/it/floors.rs` holds this). ARCHITECTURE.md is the map.
+
+pub mod acme;
+
+pub mod admission;
+pub mod jose;
+pub mod network;
+pub mod pki;
+pub mod storage;
+
+pub mod policy;
+pub mod validation;

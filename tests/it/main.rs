@@ -1,0 +1,5 @@
+//! The one integration binary.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod support;

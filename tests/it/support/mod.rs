@@ -1,0 +1,3 @@
+//! What tests start and speak with: real servers on free ports in temporary folders.
+
+pub mod process;

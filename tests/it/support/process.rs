@@ -1,0 +1,84 @@
+//! A server that a test starts: on its own log file, ended by process id when dropped, and also when the test
+//! process itself is gone (a shell holds the other end of a pipe and kills the server when it closes).
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const KEEPER: &str = r#"log="$1"; shift; "$@" </dev/null >>"$log" 2>&1 & child=$!; echo $child; exec 1>&-; cat >/dev/null; kill -KILL $child 2>/dev/null; wait $child 2>/dev/null"#;
+
+/// A running server.
+pub struct Process {
+    pid: u32,
+    log: PathBuf,
+    keeper: Child,
+    /// Held open: when it closes, the keeper kills the server.
+    lifeline: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts `program` with `arguments` and the extra `environment`; its output is appended to `log`.
+    pub fn start<A: AsRef<std::ffi::OsStr>>(
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Self {
+        File::options().create(true).append(true).open(log).expect("the log can be opened");
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "keeper"])
+            .arg(log)
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let mut first = String::new();
+        BufReader::new(keeper.stdout.take().expect("piped")).read_line(&mut first).expect("a process id");
+        let pid = first.trim().parse().expect("a process id");
+        let lifeline = keeper.stdin.take();
+        Self { pid, log: log.to_owned(), keeper, lifeline }
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What the server has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends a signal by name, such as `TERM`, `KILL`, `STOP` or `CONT`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "kill -{name} {} failed", self.pid);
+    }
+
+    /// Whether the server still runs.
+    pub fn is_running(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+    }
+
+    /// Waits until the server has ended by itself or by a signal.
+    pub fn wait_for_end(&self, limit: Duration) {
+        let start = Instant::now();
+        while self.is_running() {
+            assert!(start.elapsed() < limit, "process {} still runs; its log:\n{}", self.pid, self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        let _ = self.keeper.wait();
+    }
+}
