@@ -1,1 +1,206 @@
-//! storage
+//! Floor 1: the durable store. What must never be lost: accounts, orders, authorizations, certificates.
+//!
+//! One SQL text serves Postgres and SQLite through sqlx's `Any` driver; `dialect.rs` has what differs. Every transition
+//! is one guarded statement or one short transaction that names the state it expects (I-2); finding another state is an
+//! answer (`None`, `false`), not an error. No method holds a connection across anything but its own statements.
+
+mod accounts;
+mod authorizations;
+mod certificates;
+mod crls;
+mod dialect;
+mod error;
+mod finalization;
+mod orders;
+mod row;
+mod statement;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use sqlx::AnyPool;
+use sqlx::any::AnyRow;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+pub use authorizations::ValidationJob;
+pub use crls::Crl;
+pub use dialect::Dialect;
+pub use error::StorageError;
+pub use finalization::{IssuanceJob, Reservation};
+pub use orders::NewOrderRows;
+
+use statement::{Parameter, Text};
+use writer::{Work, Writer};
+
+/// The migrations, in order. Forward only; see migrations/README.md.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../../migrations/0001_first.sql"))];
+
+/// The durable store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dialect: Dialect,
+    pool: AnyPool,
+    /// SQLite only: all writes go through it.
+    writer: Option<Writer>,
+    /// SQLite only: holds the lock that keeps a second process off the file.
+    _lock: Option<Arc<File>>,
+}
+
+impl Store {
+    /// Connects to Postgres. Does not migrate.
+    pub async fn postgres(url: &str, connections: u32) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::Postgres;
+        let pool = dialect.pool(connections).connect_lazy(url)?;
+        Ok(Self { dialect, pool, writer: None, _lock: None })
+    }
+
+    /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
+    pub async fn sqlite(path: &Path) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
+        let lock_path = path.with_extension("lock");
+        let setup = |error: std::io::Error| {
+            StorageError::Setup(format!("cannot use {}: {error}", lock_path.display()))
+        };
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(setup)?;
+        lock.try_lock().map_err(|_| {
+            StorageError::Setup(format!(
+                "another chancery process uses {}: stop it, or give this one its own CHANCERY_DATA_DIR; \
+                 several replicas need CHANCERY_DATABASE_URL=postgres://…",
+                path.display()
+            ))
+        })?;
+        let url = format!("sqlite://{}?mode=rwc", path.display());
+        let dialect = Dialect::Sqlite;
+        let writers = dialect.pool(1).connect(&url).await?;
+        let pool = dialect.pool(4).connect(&url).await?;
+        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: Some(Arc::new(lock)) })
+    }
+
+    /// Which database this is.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Brings the schema up to date; replicas that do this at once take turns. Refuses a schema from the future.
+    pub async fn migrate(&self) -> Result<(), StorageError> {
+        let known = MIGRATIONS.iter().map(|(version, name, text)| {
+            let sql = sqlx::AssertSqlSafe((*text).to_owned());
+            Migration::new(
+                *version,
+                (*name).into(),
+                MigrationType::Simple,
+                sqlx::SqlSafeStr::into_sql_str(sql),
+                false,
+            )
+        });
+        let migrator = Migrator::with_migrations(known.collect());
+        match migrator.run(&self.pool).await {
+            Ok(()) => Ok(()),
+            Err(sqlx::migrate::MigrateError::VersionMissing(version)) => Err(StorageError::Newer(version)),
+            Err(sqlx::migrate::MigrateError::Execute(error)) => Err(error.into()),
+            Err(error) => Err(StorageError::Setup(format!("the schema cannot be migrated: {error}"))),
+        }
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), StorageError> {
+        let mut connection = self.pool.acquire().await?;
+        sqlx::query("SELECT 1").execute(&mut *connection).await?;
+        Ok(())
+    }
+
+    /// The database's time in microseconds since the epoch, or `None` where it is this machine's own (I-5).
+    pub async fn database_now(&self) -> Result<Option<i64>, StorageError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(self.dialect.now(&mut connection).await?)
+    }
+
+    /// How many connections are open, and how many of those are idle.
+    pub fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
+    /// Runs a read of one statement. A connection that turns out to be dead is replaced, once: a read may be repeated.
+    async fn read(
+        &self,
+        text: impl Into<Text>,
+        parameters: Vec<Parameter>,
+    ) -> Result<Vec<AnyRow>, StorageError> {
+        let text = text.into();
+        let mut connection = self.pool.acquire().await?;
+        match statement::run(&mut connection, text.clone(), parameters.clone()).await {
+            Err(StorageError::Unavailable(_)) if self.dialect == Dialect::Postgres => {
+                drop(connection.detach());
+                let mut connection = self.pool.acquire().await?;
+                statement::run(&mut connection, text, parameters).await
+            }
+            result => result,
+        }
+    }
+
+    /// Runs a write of one statement, which on Postgres commits by itself. Answers what it returns.
+    async fn write(
+        &self,
+        text: impl Into<Text>,
+        parameters: Vec<Parameter>,
+    ) -> Result<Vec<AnyRow>, StorageError> {
+        let text = text.into();
+        if let Some(writer) = &self.writer {
+            return writer
+                .write(Box::new(|connection| Box::pin(statement::run(connection, text, parameters))))
+                .await;
+        }
+        let mut connection = self.pool.acquire().await?;
+        statement::run(&mut connection, text, parameters).await
+    }
+
+    /// Runs a write of several statements, all or none.
+    async fn transaction<T: Send + 'static>(&self, work: Work<T>) -> Result<T, StorageError> {
+        if let Some(writer) = &self.writer {
+            return writer.write(work).await;
+        }
+        let mut transaction = self.pool.begin().await?;
+        let result = work(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(result)
+    }
+}
+
+/// `($a,$a+1,…),(…)`: `rows` groups of `columns` placeholders, the first numbered `first`. From counts alone.
+fn placeholders(first: usize, rows: usize, columns: usize) -> String {
+    let row = |r: usize| {
+        let each: Vec<String> = (0..columns).map(|c| format!("${}", first + r * columns + c)).collect();
+        format!("({})", each.join(","))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(",")
+}
+
+/// Every fixed statement with its name, for the test that prepares them all on both databases.
+pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
+    let files =
+        [accounts::ALL, authorizations::ALL, certificates::ALL, crls::ALL, finalization::ALL, orders::ALL];
+    let mut all: Vec<(&str, String)> =
+        files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
+    all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
+    all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
+    all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
+    all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
+    if dialect == Dialect::Postgres {
+        all.extend(finalization::POSTGRES.iter().map(|(name, text)| (*name, (*text).to_owned())));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_numbered_through() {
+        assert_eq!(placeholders(3, 2, 2), "($3,$4),($5,$6)");
+    }
+}

@@ -1,0 +1,200 @@
+//! Authorizations and the validation jobs that they are (RFC 8555 §7.5, design I-3).
+
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use super::row::{self, authorization_columns};
+use super::statement::{parameters, statements};
+use super::{Dialect, StorageError, Store, dialect, orders, placeholders};
+use crate::acme::authorization::Authorization;
+use crate::acme::challenge::ChallengeType;
+use crate::acme::id::{AccountId, AuthorizationId, LeaseToken};
+use crate::acme::identifier::Identifier;
+use crate::acme::problem::Problem;
+use crate::acme::time::Timestamp;
+
+statements! {
+    /// The replica that accepts the response claims the job in the same statement.
+    BEGIN_VALIDATION = "UPDATE authorizations SET attempted = $3, key_thumbprint = $4, lease_token = $5, \
+        lease_until = $6, claims = 1 \
+        WHERE id = $1 AND account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7 \
+        RETURNING id";
+    RENEW_VALIDATION = "UPDATE authorizations SET lease_until = $3 \
+        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
+    FINISH_VALIDATION = "UPDATE authorizations SET outcome = $3, validated_at = $4, expires_at = $5, error = $6, \
+        lease_token = NULL, lease_until = NULL \
+        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
+    DEACTIVATE_AUTHORIZATION = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
+        lease_until = NULL WHERE id = $1 AND account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3 \
+        RETURNING id";
+    COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(lease_until) FROM authorizations z \
+        WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1";
+}
+
+const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, expires_at, token, \
+    challenge_types, attempted, validated_at, error, key_thumbprint, claims";
+
+/// Takes jobs whose lease has run out, oldest first: crashed ones, and ones handed back.
+pub(super) fn claim_statement(dialect: Dialect) -> String {
+    let lock = if dialect == Dialect::Postgres { dialect::SKIP_LOCKED } else { "" };
+    format!(
+        "-- CLAIM_VALIDATIONS\nUPDATE authorizations SET lease_token = $1, lease_until = $2, claims = claims + 1 \
+         WHERE id IN (SELECT id FROM authorizations WHERE outcome = 'pending' AND attempted IS NOT NULL \
+         AND lease_until < $3 AND expires_at > $3 ORDER BY lease_until LIMIT $4{lock}) RETURNING {CLAIMED}"
+    )
+}
+
+/// Finds valid authorizations of an account for any of `names` names.
+pub(super) fn reusable_statement(names: usize) -> String {
+    let names = placeholders(3, 1, names);
+    format!(
+        concat!(
+            "-- REUSABLE_AUTHORIZATIONS\nSELECT ",
+            authorization_columns!(),
+            " FROM authorizations z WHERE z.account_id = $1 AND z.outcome = 'valid' AND z.expires_at > $2 \
+              AND z.outcome IN ('pending', 'valid') AND z.identifier_value IN {} ORDER BY z.expires_at DESC LIMIT 1000"
+        ),
+        names
+    )
+}
+
+/// A challenge being validated: the authorization, and what the job needs to know beyond it.
+#[derive(Clone, Debug)]
+pub struct ValidationJob {
+    /// The authorization; its `attempted` says which challenge.
+    pub authorization: Authorization,
+    /// The thumbprint that the key authorization is made of: the account's key when it responded (RFC 8555 §8.1).
+    pub key_thumbprint: String,
+    /// Who may record the result.
+    pub lease: LeaseToken,
+    /// How often the job was taken, this time included.
+    pub claims: i64,
+}
+
+impl Store {
+    /// Records that the client answered a challenge, and takes the job; `false` if the authorization is not pending,
+    /// is expired, or has an attempt already (AUT-06).
+    pub async fn begin_validation(
+        &self,
+        job: &ValidationJob,
+        kind: ChallengeType,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let authorization = &job.authorization;
+        let values = parameters![
+            &authorization.id,
+            &authorization.account_id,
+            kind.as_str(),
+            &job.key_thumbprint,
+            &job.lease,
+            until,
+            now
+        ];
+        Ok(!self.write(BEGIN_VALIDATION, values).await?.is_empty())
+    }
+
+    /// Takes at most `limit` jobs whose lease ran out before `now`.
+    pub async fn claim_validations(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<ValidationJob>, StorageError> {
+        let lease = LeaseToken::new();
+        let values = parameters![&lease, until, now, limit];
+        let rows = self.write(claim_statement(self.dialect), values).await?;
+        rows.iter().map(|row| claimed(row, &lease)).collect()
+    }
+
+    /// Moves the end of a lease; `false` if it was lost, which means that the work must stop. An end in the past hands
+    /// the job back.
+    pub async fn renew_validation(
+        &self,
+        id: &AuthorizationId,
+        lease: &LeaseToken,
+        until: Timestamp,
+    ) -> Result<bool, StorageError> {
+        Ok(!self.write(RENEW_VALIDATION, parameters![id, lease, until]).await?.is_empty())
+    }
+
+    /// Records a validation's result under its lease; `false` if the lease was lost, and nothing is recorded.
+    /// `expires_at` is the authorization's expiry from now on.
+    pub async fn finish_validation(
+        &self,
+        job: &ValidationJob,
+        result: Result<Timestamp, &Problem>,
+        expires_at: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let (outcome, validated_at, error) = match result {
+            Ok(at) => ("valid", Some(at), None),
+            Err(problem) => ("invalid", None, Some(problem.to_json().to_string())),
+        };
+        let values = parameters![&job.authorization.id, &job.lease, outcome, validated_at, expires_at, error];
+        Ok(!self.write(FINISH_VALIDATION, values).await?.is_empty())
+    }
+
+    /// Deactivates a pending or valid authorization (RFC 8555 §7.5.2); `false` if it is neither.
+    pub async fn deactivate_authorization(
+        &self,
+        id: &AuthorizationId,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
+        Ok(!self.write(DEACTIVATE_AUTHORIZATION, parameters![id, account, now]).await?.is_empty())
+    }
+
+    /// Valid authorizations of an account that last beyond `until`, for any of the names of `identifiers`, the longest
+    /// lasting first (ORD-05, CRT-04).
+    pub async fn valid_authorizations(
+        &self,
+        account: &AccountId,
+        identifiers: &[Identifier],
+        until: Timestamp,
+    ) -> Result<Vec<Authorization>, StorageError> {
+        let mut values = parameters![account, until];
+        values.extend(identifiers.iter().map(|identifier| identifier.base().value().into()));
+        let rows = self.read(reusable_statement(identifiers.len()), values).await?;
+        rows.iter().filter_map(|row| row::authorization(row, 0).transpose()).collect()
+    }
+
+    /// Makes an authorization outside any order (RFC 8555 §7.4.1).
+    pub async fn insert_authorization(
+        &self,
+        authorization: &Authorization,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let values = orders::authorization_parameters(authorization, now);
+        self.write(orders::insert_authorization_statement(), values).await.map(|_| ())
+    }
+
+    /// How many validation jobs wait for a replica, and since when the oldest does.
+    pub async fn waiting_validations(
+        &self,
+        now: Timestamp,
+    ) -> Result<(i64, Option<Timestamp>), StorageError> {
+        waiting(&self.read(COUNT_VALIDATIONS, parameters![now]).await?)
+    }
+}
+
+/// Reads what the counting statements answer.
+pub(super) fn waiting(rows: &[AnyRow]) -> Result<(i64, Option<Timestamp>), StorageError> {
+    let Some(row) = rows.first() else { return Ok((0, None)) };
+    let oldest: Option<i64> = row.try_get(1)?;
+    Ok((row.try_get(0)?, oldest.map(Timestamp::from_micros)))
+}
+
+fn claimed(row: &AnyRow, lease: &LeaseToken) -> Result<ValidationJob, StorageError> {
+    let authorization = row::authorization(row, 0)?;
+    let authorization = authorization.ok_or_else(|| StorageError::Corrupt {
+        table: "authorizations",
+        column: "id",
+        row: String::new(),
+    })?;
+    Ok(ValidationJob {
+        key_thumbprint: row.try_get(13)?,
+        claims: row.try_get(14)?,
+        authorization,
+        lease: lease.clone(),
+    })
+}

@@ -1,0 +1,234 @@
+//! Finalization and the issuance jobs that it makes (RFC 8555 §7.4, design I-3 and I-4): two writes an order.
+
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use super::row::{self, certificate_columns, write_identifiers};
+use super::statement::{Parameter, parameters, run, statements};
+use super::{Dialect, StorageError, Store, authorizations, dialect};
+use crate::acme::certificate::Certificate;
+use crate::acme::id::{AccountId, LeaseToken, OrderId};
+use crate::acme::problem::Problem;
+use crate::acme::time::Timestamp;
+
+macro_rules! begin_order {
+    () => {
+        "UPDATE orders SET progress = 'processing', serial = $1, lease_token = $11, lease_until = $12, claims = 1 \
+         WHERE id = $2 AND account_id = $3 AND progress = 'open' AND expires_at > $13 \
+         AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id \
+           WHERE l.order_id = $2 AND (z.outcome <> 'valid' OR z.expires_at <= $13)) \
+         AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
+    };
+}
+macro_rules! reservation_columns {
+    () => {
+        "serial, order_id, account_id, profile, issuer_id, identifiers, key_sha256, public_key, not_before, not_after"
+    };
+}
+macro_rules! finish_order {
+    () => {
+        "UPDATE orders SET progress = 'valid', lease_token = NULL, lease_until = NULL \
+         WHERE id = $1 AND progress = 'processing' AND lease_token = $2 AND expires_at > $3 RETURNING id"
+    };
+}
+
+statements! {
+    RENEW_ISSUANCE = "UPDATE orders SET lease_until = $3 \
+        WHERE id = $1 AND lease_token = $2 AND progress = 'processing' RETURNING id";
+    FAIL_ISSUANCE = "UPDATE orders SET progress = 'invalid', error = $3, lease_token = NULL, lease_until = NULL \
+        WHERE id = $1 AND lease_token = $2 AND progress = 'processing' RETURNING id";
+    RESERVATION = "SELECT ", certificate_columns!(), " FROM certificates c WHERE c.order_id = $1";
+    COUNT_ISSUANCES = "SELECT COUNT(*), MIN(lease_until) FROM orders o \
+        WHERE o.progress = 'processing' AND o.lease_until < $1";
+    KEY_IS_BLOCKED = "SELECT key_sha256 FROM blocked_keys WHERE key_sha256 = $1";
+}
+
+const BEGIN_ORDER: &str = concat!(
+    "-- BEGIN_ORDER\nUPDATE orders SET progress = 'processing', serial = $1, lease_token = $3, lease_until = $4, \
+     claims = 1 WHERE id = $2 AND account_id = $5 AND progress = 'open' AND expires_at > $6 \
+     AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id \
+       WHERE l.order_id = $2 AND (z.outcome <> 'valid' OR z.expires_at <= $6)) \
+     AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
+);
+const INSERT_RESERVATION: &str = concat!(
+    "-- INSERT_RESERVATION\nINSERT INTO certificates (",
+    reservation_columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING serial"
+);
+const FINISH_ORDER: &str = concat!("-- FINISH_ORDER\n", finish_order!());
+const RECORD_CERTIFICATE: &str = "-- RECORD_CERTIFICATE\nUPDATE certificates SET der = $2, issued_at = $3 \
+     WHERE order_id = $1 AND der IS NULL RETURNING serial";
+
+/// What Postgres says in one round trip: an order begins and its serial is on record; an order ends and its
+/// certificate is on record.
+pub(super) const POSTGRES: &[(&str, &str)] =
+    &[("BEGIN_ISSUANCE", BEGIN_ISSUANCE), ("FINISH_ISSUANCE", FINISH_ISSUANCE)];
+const BEGIN_ISSUANCE: &str = concat!(
+    "-- BEGIN_ISSUANCE\nWITH begun AS (",
+    begin_order!(),
+    ") INSERT INTO certificates (",
+    reservation_columns!(),
+    ") SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
+     CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BYTEA), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
+     FROM begun RETURNING serial"
+);
+const FINISH_ISSUANCE: &str = concat!(
+    "-- FINISH_ISSUANCE\nWITH done AS (",
+    finish_order!(),
+    ") UPDATE certificates SET der = $4, issued_at = $3 WHERE order_id IN (SELECT id FROM done) AND der IS NULL \
+     RETURNING serial"
+);
+
+/// Takes issuance jobs whose lease has run out.
+pub(super) fn claim_statement(dialect: Dialect) -> String {
+    let lock = if dialect == Dialect::Postgres { dialect::SKIP_LOCKED } else { "" };
+    format!(
+        "-- CLAIM_ISSUANCES\nUPDATE orders SET lease_token = $1, lease_until = $2, claims = claims + 1 \
+         WHERE id IN (SELECT id FROM orders WHERE progress = 'processing' AND lease_until < $3 AND expires_at > $3 \
+         ORDER BY lease_until LIMIT $4{lock}) RETURNING id, claims"
+    )
+}
+
+/// What is put on record before a signature is made (I-4): everything that will be signed.
+pub type Reservation = Certificate;
+
+/// An order being issued, and who may record the result.
+#[derive(Clone, Debug)]
+pub struct IssuanceJob {
+    /// The order.
+    pub order_id: OrderId,
+    /// Who may record the result.
+    pub lease: LeaseToken,
+    /// How often the job was taken, this time included.
+    pub claims: i64,
+}
+
+fn reservation_parameters(reservation: &Reservation) -> Vec<Parameter> {
+    parameters![
+        &reservation.serial,
+        &reservation.order_id,
+        &reservation.account_id,
+        &reservation.profile,
+        &reservation.issuer_id,
+        write_identifiers(&reservation.identifiers),
+        &reservation.key_sha256,
+        reservation.public_key.clone(),
+        reservation.not_before,
+        reservation.not_after
+    ]
+}
+
+impl Store {
+    /// Takes a ready order into `processing` and puts its certificate-to-be on record, both or neither; `false` if the
+    /// order is not ready or the key is blocked (ORD-09). The caller holds the job until `until`.
+    pub async fn begin_issuance(
+        &self,
+        reservation: Reservation,
+        account: &AccountId,
+        lease: &LeaseToken,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let mut values = reservation_parameters(&reservation);
+        if self.dialect == Dialect::Postgres {
+            values.extend(parameters![lease, until, now]);
+            return Ok(!self.write(BEGIN_ISSUANCE, values).await?.is_empty());
+        }
+        let begin = parameters![
+            &reservation.serial,
+            &reservation.order_id,
+            lease,
+            until,
+            account,
+            now,
+            &reservation.key_sha256
+        ];
+        self.transaction(Box::new(move |connection| {
+            Box::pin(async move {
+                if run(connection, BEGIN_ORDER.into(), begin).await?.is_empty() {
+                    return Ok(false);
+                }
+                run(connection, INSERT_RESERVATION.into(), values).await?;
+                Ok(true)
+            })
+        }))
+        .await
+    }
+
+    /// Puts a certificate on record and makes its order valid, both or neither, under the lease; `false` if the lease
+    /// was lost or the order expired.
+    pub async fn finish_issuance(
+        &self,
+        job: &IssuanceJob,
+        der: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let finish = parameters![&job.order_id, &job.lease, now];
+        if self.dialect == Dialect::Postgres {
+            let values = [finish, parameters![der]].concat();
+            return Ok(!self.write(FINISH_ISSUANCE, values).await?.is_empty());
+        }
+        let record = parameters![&job.order_id, der, now];
+        self.transaction(Box::new(move |connection| {
+            Box::pin(async move {
+                if run(connection, FINISH_ORDER.into(), finish).await?.is_empty() {
+                    return Ok(false);
+                }
+                Ok(!run(connection, RECORD_CERTIFICATE.into(), record).await?.is_empty())
+            })
+        }))
+        .await
+    }
+
+    /// Ends an order without a certificate, under the lease; `false` if the lease was lost.
+    pub async fn fail_issuance(&self, job: &IssuanceJob, problem: &Problem) -> Result<bool, StorageError> {
+        let values = parameters![&job.order_id, &job.lease, problem.to_json().to_string()];
+        Ok(!self.write(FAIL_ISSUANCE, values).await?.is_empty())
+    }
+
+    /// Takes at most `limit` issuance jobs whose lease ran out before `now`.
+    pub async fn claim_issuances(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<IssuanceJob>, StorageError> {
+        let lease = LeaseToken::new();
+        let values = parameters![&lease, until, now, limit];
+        let rows = self.write(claim_statement(self.dialect), values).await?;
+        let read = |row: &AnyRow| -> Result<IssuanceJob, StorageError> {
+            let id: String = row.try_get(0)?;
+            let order_id = OrderId::parse(&id);
+            let order_id =
+                order_id.ok_or(StorageError::Corrupt { table: "orders", column: "id", row: id })?;
+            Ok(IssuanceJob { order_id, lease: lease.clone(), claims: row.try_get(1)? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Moves the end of an issuance's lease; `false` if it was lost. An end in the past hands the job back.
+    pub async fn renew_issuance(
+        &self,
+        order: &OrderId,
+        lease: &LeaseToken,
+        until: Timestamp,
+    ) -> Result<bool, StorageError> {
+        Ok(!self.write(RENEW_ISSUANCE, parameters![order, lease, until]).await?.is_empty())
+    }
+
+    /// What is on record for an order's certificate: reserved or issued.
+    pub async fn reservation(&self, order: &OrderId) -> Result<Option<Reservation>, StorageError> {
+        let rows = self.read(RESERVATION, parameters![order]).await?;
+        rows.first().map_or(Ok(None), |row| row::certificate(row, 0))
+    }
+
+    /// Whether a key gets no further certificate (CRT-05).
+    pub async fn key_is_blocked(&self, key_sha256: &str) -> Result<bool, StorageError> {
+        Ok(!self.read(KEY_IS_BLOCKED, parameters![key_sha256]).await?.is_empty())
+    }
+
+    /// How many issuance jobs wait for a replica, and since when the oldest does.
+    pub async fn waiting_issuances(&self, now: Timestamp) -> Result<(i64, Option<Timestamp>), StorageError> {
+        authorizations::waiting(&self.read(COUNT_ISSUANCES, parameters![now]).await?)
+    }
+}
