@@ -26,6 +26,8 @@ pub use key::PublicKey;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod rules;
