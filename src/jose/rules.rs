@@ -162,6 +162,10 @@ fn jws_03_the_algorithm_must_be_that_of_the_key() {
             );
             assert_eq!(error.kind(), ProblemType::BadPublicKey);
             let error = Jws::parse(&signer.request(b"")).unwrap().verify(&other.key()).unwrap_err();
+            assert_eq!(
+                error,
+                Error::AlgorithmAgainstAccountKey { named: signer.algorithm, needed: other.algorithm }
+            );
             assert_eq!(error.kind(), ProblemType::Malformed);
         }
     }
