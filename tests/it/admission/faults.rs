@@ -1,0 +1,324 @@
+//! What nonces do when Redis is flushed, restarted, stalled, cut off, or replaced by fail-over.
+
+use std::time::{Duration, Instant};
+
+use chancery::admission::{AdmissionError, NonceRefusal, Nonces, RedisConfig, RedisNonces};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{ACCEPTED, LIFETIME, epoch, eventually, refused, replica, replicas};
+use crate::support::redis::RedisServer;
+
+#[tokio::test]
+async fn a_script_flush_loses_nothing() {
+    let server = RedisServer::start().await;
+    let [a, b, c] = replicas(&server.url(), LIFETIME).await;
+    let nonces: Vec<_> = (0..10).map(|_| a.mint().unwrap()).collect();
+    for nonce in &nonces {
+        server.command::<()>(&["SCRIPT", "FLUSH"]).await;
+        assert_eq!(b.redeem(nonce).await, ACCEPTED);
+        server.command::<()>(&["SCRIPT", "FLUSH"]).await;
+        assert_eq!(c.redeem(nonce).await, refused(NonceRefusal::Spent));
+    }
+}
+
+#[tokio::test]
+async fn i_07_a_flushed_redis_ends_all_nonces_and_fresh_ones_work_at_once() {
+    let server = RedisServer::start().await;
+    let fleet = replicas(&server.url(), LIFETIME).await;
+    for round in 0..5 {
+        let (unspent, spent) = (fleet[0].mint().unwrap(), fleet[0].mint().unwrap());
+        assert_eq!(fleet[1].redeem(&spent).await, ACCEPTED);
+        server.command::<()>(&["FLUSHALL"]).await;
+        // The replica that refuses hands out the next nonce, which any other must take.
+        for (refuser, nonce) in [(round, &unspent), (round + 1, &spent)] {
+            assert_eq!(fleet[refuser % 3].redeem(nonce).await, refused(NonceRefusal::Forged));
+            let fresh = fleet[refuser % 3].mint().unwrap();
+            assert_ne!(epoch(&fresh), epoch(nonce));
+            assert_eq!(fleet[(refuser + 1) % 3].redeem(&fresh).await, ACCEPTED);
+            assert_eq!(fleet[(refuser + 2) % 3].redeem(&fresh).await, refused(NonceRefusal::Spent));
+        }
+        assert_eq!(fleet[2].redeem(&unspent).await, refused(NonceRefusal::Forged));
+    }
+    assert!(server.keys().await.iter().all(|(_, ttl)| *ttl > 0));
+}
+
+#[tokio::test]
+async fn i_07_a_redis_restarted_from_an_old_dump_readmits_nothing() {
+    let mut server = RedisServer::start().await;
+    let [a, b, c] = replicas(&server.url(), LIFETIME).await;
+    let (unspent, spent) = (a.mint().unwrap(), a.mint().unwrap());
+    server.command::<()>(&["SAVE"]).await;
+    assert_eq!(b.redeem(&spent).await, ACCEPTED);
+    server.kill();
+    server.start_again().await;
+    let keys: Vec<String> = server.command(&["KEYS", "*"]).await;
+    assert!(keys.contains(&"{nonce}:keys".to_owned()), "the dump was not loaded");
+    for nonces in [&a, &b, &c] {
+        eventually("the replica is back", || async { nonces.ping().await.is_ok() }).await;
+        for nonce in [&unspent, &spent] {
+            assert_eq!(nonces.redeem(nonce).await, refused(NonceRefusal::Forged));
+        }
+    }
+    assert_eq!(c.redeem(&a.mint().unwrap()).await, ACCEPTED);
+}
+
+#[tokio::test]
+async fn i_11_a_killed_redis_is_said_fast_and_found_again() {
+    let mut server = RedisServer::start().await;
+    let [a, b, _] = replicas(&server.url(), LIFETIME).await;
+    for _ in 0..3 {
+        let (unspent, spent) = (a.mint().unwrap(), a.mint().unwrap());
+        assert_eq!(b.redeem(&spent).await, ACCEPTED);
+        server.kill();
+        for _ in 0..5 {
+            let start = Instant::now();
+            let answer = a.redeem(&unspent).await;
+            assert!(matches!(answer, Err(AdmissionError::Unavailable(_))), "{answer:?}");
+            assert!(a.ping().await.is_err());
+            assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+        }
+        // Reads without a nonce go on, and carry nonces.
+        a.mint().unwrap();
+        server.start_again().await;
+        eventually("both are back", || async { a.ping().await.is_ok() && b.ping().await.is_ok() }).await;
+        for nonce in [&unspent, &spent] {
+            assert_eq!(b.redeem(nonce).await, refused(NonceRefusal::Forged));
+        }
+        assert_eq!(b.redeem(&a.mint().unwrap()).await, ACCEPTED);
+    }
+}
+
+#[tokio::test]
+async fn i_11_a_cut_connection_costs_no_request() {
+    let server = RedisServer::start().await;
+    let nonces = replica(&server.url(), LIFETIME).await;
+    for _ in 0..10 {
+        let nonce = nonces.mint().unwrap();
+        server.command::<u32>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        assert_eq!(nonces.redeem(&nonce).await, ACCEPTED);
+        assert_eq!(nonces.redeem(&nonce).await, refused(NonceRefusal::Spent));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i_11_a_stalled_redis_is_said_in_time_and_late_answers_are_not_mixed_up() {
+    let server = RedisServer::start().await;
+    let [a, b, _] = replicas(&server.url(), LIFETIME).await;
+    let stalled: Vec<_> = (0..16).map(|_| a.mint().unwrap()).collect();
+    server.process().signal("STOP");
+    let start = Instant::now();
+    let calls: Vec<_> = stalled
+        .iter()
+        .map(|nonce| {
+            let (nonces, nonce) = (a.clone(), nonce.clone());
+            tokio::spawn(async move { nonces.redeem(&nonce).await })
+        })
+        .collect();
+    for call in calls {
+        let answer = call.await.unwrap();
+        assert!(matches!(answer, Err(AdmissionError::Unavailable(_))), "{answer:?}");
+    }
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    // Once the stall is known, nobody waits for it.
+    let start = Instant::now();
+    assert!(a.redeem(&stalled[0]).await.is_err() && a.redeem(&stalled[0]).await.is_err());
+    assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
+    server.process().signal("CONT");
+    eventually("both are back", || async { a.ping().await.is_ok() && b.ping().await.is_ok() }).await;
+    for _ in 0..100 {
+        let nonce = a.mint().unwrap();
+        assert_eq!(a.redeem(&nonce).await, ACCEPTED);
+        assert_eq!(b.redeem(&nonce).await, refused(NonceRefusal::Spent));
+    }
+    for nonce in &stalled {
+        // Spent by the call that seemed lost, or by this one: once in any case.
+        b.redeem(nonce).await.unwrap();
+        assert_eq!(a.redeem(nonce).await, refused(NonceRefusal::Spent));
+    }
+}
+
+#[tokio::test]
+async fn without_redis_at_the_start_there_is_an_error_and_later_no_restart() {
+    let mut server = RedisServer::start().await;
+    server.kill();
+    let nonces = RedisNonces::connect(RedisConfig::new(server.url()), LIFETIME).unwrap();
+    assert!(matches!(nonces.mint(), Err(AdmissionError::Unavailable(_))));
+    assert!(matches!(nonces.redeem(&"A".repeat(64)).await, Err(AdmissionError::Unavailable(_))));
+    let error = nonces.wait_until_ready(Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, AdmissionError::Unavailable(_)), "{error:?}");
+    server.start_again().await;
+    nonces.wait_until_ready(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(nonces.redeem(&nonces.mint().unwrap()).await, ACCEPTED);
+}
+
+/// A way to Redis that, while told so, passes questions on and closes in place of the answer.
+async fn losing_proxy(port: u16) -> (u16, tokio::sync::watch::Sender<u32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap().port();
+    let losses = tokio::sync::watch::Sender::new(0_u32);
+    let left = losses.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                (client.into_split(), server.into_split());
+            let asking = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+            let left = left.clone();
+            tokio::spawn(async move {
+                let mut bytes = [0; 65_536];
+                while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
+                    if left.send_if_modified(|left| {
+                        *left > 0 && {
+                            *left -= 1;
+                            true
+                        }
+                    }) {
+                        break;
+                    }
+                    if to_client.write_all(&bytes[..read]).await.is_err() {
+                        break;
+                    }
+                }
+                asking.abort();
+            });
+        }
+    });
+    (here, losses)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redemption_whose_answer_is_lost_is_repeated_once_and_passes_once() {
+    let server = RedisServer::start().await;
+    let (port, losses) = losing_proxy(server.port()).await;
+    let config = RedisConfig {
+        refresh_interval: Duration::from_secs(3600),
+        ..RedisConfig::new(format!("redis://127.0.0.1:{port}"))
+    };
+    let through = RedisNonces::connect(config, LIFETIME).unwrap();
+    through.wait_until_ready(Duration::from_secs(10)).await.unwrap();
+    let direct = replica(&server.url(), LIFETIME).await;
+    through.redeem(&through.mint().unwrap()).await.unwrap();
+    for _ in 0..10 {
+        let nonce = through.mint().unwrap();
+        let before = server.keys().await.len();
+        losses.send_replace(1);
+        assert_eq!(through.redeem(&nonce).await, ACCEPTED);
+        assert_eq!(*losses.borrow(), 0, "the answer was not lost");
+        assert_eq!(server.keys().await.len(), before + 1);
+        assert_eq!(direct.redeem(&nonce).await, refused(NonceRefusal::Spent));
+        assert_eq!(through.redeem(&nonce).await, refused(NonceRefusal::Spent));
+    }
+    // Lost for good: the error says so, and the nonce passes nowhere any more.
+    let nonce = through.mint().unwrap();
+    losses.send_replace(1_000_000);
+    assert!(matches!(through.redeem(&nonce).await, Err(AdmissionError::Unavailable(_))));
+    losses.send_replace(0);
+    assert_eq!(direct.redeem(&nonce).await, refused(NonceRefusal::Spent));
+}
+
+#[tokio::test]
+async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
+    let mut master = RedisServer::start().await;
+    let port = master.port().to_string();
+    let promoted = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).await;
+    eventually("the replica follows", || async {
+        promoted.command::<String>(&["INFO", "replication"]).await.contains("master_link_status:up")
+    })
+    .await;
+    let mut sentinels = Vec::new();
+    for _ in 0..3 {
+        sentinels.push(RedisServer::start_sentinel(&master).await);
+    }
+    for sentinel in &sentinels {
+        eventually("the sentinels know each other and the replica", || async {
+            let seen: Vec<String> = sentinel.command(&["SENTINEL", "MASTER", "main"]).await;
+            let field = |name| seen.iter().position(|text| text == name).map(|at| seen[at + 1].clone());
+            field("num-other-sentinels").as_deref() == Some("2")
+                && field("num-slaves").as_deref() == Some("1")
+        })
+        .await;
+    }
+    let hosts: Vec<_> = sentinels.iter().map(|s| format!("127.0.0.1:{}", s.port())).collect();
+    let url = format!("redis-sentinel://{}/main", hosts.join(","));
+    let [a, b, _] = replicas(&url, LIFETIME).await;
+    let (unspent, spent, missed) = (a.mint().unwrap(), a.mint().unwrap(), a.mint().unwrap());
+    assert_eq!(b.redeem(&spent).await, ACCEPTED);
+    assert_eq!(a.redeem(&spent).await, refused(NonceRefusal::Spent));
+    // A mark that the replica never gets to see.
+    promoted.process().signal("STOP");
+    assert_eq!(b.redeem(&missed).await, ACCEPTED);
+    master.kill();
+    promoted.process().signal("CONT");
+    eventually("the replicas follow", || async { a.ping().await.is_ok() && b.ping().await.is_ok() }).await;
+    for nonce in [&unspent, &spent, &missed] {
+        assert_eq!(b.redeem(nonce).await, refused(NonceRefusal::Forged));
+        assert_eq!(a.redeem(nonce).await, refused(NonceRefusal::Forged));
+    }
+    assert_eq!(b.redeem(&a.mint().unwrap()).await, ACCEPTED);
+    assert!(promoted.keys().await.iter().all(|(_, ttl)| *ttl > 0));
+}
+
+#[tokio::test]
+async fn a_cluster_serves_nonces_and_a_restarted_node_readmits_nothing() {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(
+            RedisServer::start_with(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-port",
+                &RedisServer::spare_port(),
+            ])
+            .await,
+        );
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        let (first, last) = ([0, 5461, 10923][index].to_string(), [5460, 10922, 16383][index].to_string());
+        node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
+        if index > 0 {
+            let (port, bus) = (nodes[0].port().to_string(), nodes[0].cluster_port());
+            node.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+        }
+    }
+    for node in &nodes {
+        eventually("the cluster is whole", || async {
+            let info: String = node.command(&["CLUSTER", "INFO"]).await;
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        })
+        .await;
+    }
+    let hosts: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+    let fleet = replicas(&format!("redis-cluster://{}", hosts.join(",")), LIFETIME).await;
+    let (unspent, spent) = (fleet[0].mint().unwrap(), fleet[0].mint().unwrap());
+    assert_eq!(fleet[1].redeem(&spent).await, ACCEPTED);
+    for index in 0..30 {
+        let nonce = fleet[index % 3].mint().unwrap();
+        assert_eq!(fleet[(index + 1) % 3].redeem(&nonce).await, ACCEPTED);
+        assert_eq!(fleet[index % 3].redeem(&nonce).await, refused(NonceRefusal::Spent));
+    }
+    let mut holders = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        if node.command::<usize>(&["DBSIZE"]).await > 0 {
+            holders.push(index);
+        }
+    }
+    assert_eq!(holders.len(), 1, "all keys share a slot");
+    let holder = &mut nodes[holders[0]];
+    assert!(holder.keys().await.iter().all(|(_, ttl)| *ttl > 0));
+
+    holder.kill();
+    let start = Instant::now();
+    assert!(matches!(fleet[0].redeem(&unspent).await, Err(AdmissionError::Unavailable(_))));
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    holder.start_again().await;
+    for nonces in &fleet {
+        eventually("the cluster is back", || async { nonces.ping().await.is_ok() }).await;
+        for nonce in [&unspent, &spent] {
+            assert_eq!(nonces.redeem(nonce).await, refused(NonceRefusal::Forged));
+        }
+    }
+    assert_eq!(fleet[1].redeem(&fleet[0].mint().unwrap()).await, ACCEPTED);
+}
