@@ -13,3 +13,5 @@ pub mod storage;
 
 pub mod policy;
 pub mod validation;
+
+pub mod config;
