@@ -14,4 +14,5 @@ pub mod storage;
 pub mod policy;
 pub mod validation;
 
+pub mod cli;
 pub mod config;
