@@ -16,3 +16,4 @@ pub mod validation;
 
 pub mod cli;
 pub mod config;
+pub mod telemetry;
