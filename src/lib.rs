@@ -16,4 +16,5 @@ pub mod validation;
 
 pub mod cli;
 pub mod config;
+pub mod listener;
 pub mod telemetry;
