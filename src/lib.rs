@@ -13,3 +13,8 @@ pub mod storage;
 
 pub mod policy;
 pub mod validation;
+
+pub mod cli;
+pub mod config;
+pub mod listener;
+pub mod telemetry;

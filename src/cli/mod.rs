@@ -1,0 +1,183 @@
+//! The command line: what can be asked for, and the help that teaches it. Nothing is done here.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::acme::profile::KeyType;
+
+const ABOUT: &str = "\
+Chancery hands out certificates by ACME (RFC 8555) from your own certificate authority.
+
+One binary, one command: every replica answers clients, validates, issues and cleans up. Without any configuration it
+keeps a SQLite file and its own authority in ./chancery-data; with Postgres and Redis any number of replicas work as one.";
+
+const EXAMPLES: &str = "\
+First run, with challenges on ports that need no privileges:
+  chancery serve --local
+
+A certificate from it, by lego, for a name that is this machine:
+  LEGO_CA_CERTIFICATES=chancery-data/root.pem lego --server https://localhost:14000/directory --accept-tos \\
+    --email me@example.com --domains first.localhost --http --http.port :5002 run
+
+A fleet: one authority for all, then as many replicas as you like, each behind the same load balancer:
+  chancery ca init --data-dir /etc/chancery --name 'Example Inc.'
+  export CHANCERY_EXTERNAL_URL=https://acme.example.com CHANCERY_TLS_MODE=off CHANCERY_LISTEN=0.0.0.0:14000
+  export CHANCERY_DATABASE_URL_FILE=/run/secrets/database CHANCERY_REDIS_URL_FILE=/run/secrets/redis
+  export CHANCERY_CA_CERT=/etc/chancery/issuing.pem CHANCERY_CA_KEY=/etc/chancery/issuing.key
+  export CHANCERY_CA_CHAIN=/etc/chancery/root.pem
+  chancery check && chancery migrate && chancery serve
+
+Every setting is a line in a TOML file or an environment variable; `chancery check --reference` explains them all.";
+
+/// `chancery`.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "chancery", version, about = "An ACME server (RFC 8555) for fleets", long_about = ABOUT)]
+#[command(after_help = "`chancery --help` shows examples.", after_long_help = EXAMPLES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `chancery` can be asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run a replica until a signal ends it.
+    ///
+    /// SIGTERM and SIGINT let running requests and jobs finish, for shutdown.timeout at most.
+    Serve(Serve),
+    /// Bring the database's schema up to this version, and end.
+    ///
+    /// `serve` does so by itself on SQLite; a fleet migrates once, before the new replicas start.
+    Migrate(Configured),
+    /// Check the configuration and show the settings in force with their sources.
+    ///
+    /// Secrets are not shown. Ends with status 1, and everything that is wrong, if it cannot be used.
+    Check(Check),
+    /// Make a certificate authority.
+    #[command(subcommand)]
+    Ca(CaCommand),
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// The TOML file of settings [default: CHANCERY_CONFIG, or none]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the embedded database and authority live [default: CHANCERY_DATA_DIR, or ./chancery-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `chancery serve`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Serve {
+    /// Validate on this machine: http-01 on port 5002, tls-alpn-01 on 5001, names below `localhost`
+    ///
+    /// Settings that are set explicitly win.
+    #[arg(long)]
+    pub local: bool,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub configured: Configured,
+}
+
+/// `chancery check`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// Explain all settings instead (the text of docs/configuration.md)
+    #[arg(long)]
+    pub reference: bool,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub configured: Configured,
+}
+
+/// `chancery ca`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum CaCommand {
+    /// Make a root and an issuing certificate: root.pem, root.key, issuing.pem, issuing.key
+    ///
+    /// Nothing that exists is overwritten. Replicas need issuing.pem, issuing.key and root.pem; keep root.key offline.
+    Init(CaInit),
+}
+
+/// `chancery ca init`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct CaInit {
+    /// Where the files are written
+    #[arg(long, value_name = "DIR", default_value = "./chancery-data")]
+    pub data_dir: PathBuf,
+    /// What the certificates' names begin with
+    #[arg(long, value_name = "NAME", default_value = "Chancery", value_parser = authority_name)]
+    pub name: String,
+    /// The kind of both keys
+    #[arg(long, value_name = "KIND", default_value = "p256", value_parser = authority_key())]
+    pub key: KeyType,
+}
+
+/// A common name holds 64 characters (RFC 5280, ub-common-name), and ours goes on after this text.
+fn authority_name(text: &str) -> Result<String, String> {
+    let fits = !text.trim().is_empty() && text.chars().count() <= 40 && !text.chars().any(char::is_control);
+    if fits { Ok(text.trim().to_owned()) } else { Err("a name has 1 to 40 printable characters".to_owned()) }
+}
+
+fn authority_key() -> impl TypedValueParser<Value = KeyType> {
+    PossibleValuesParser::new(["p256", "p384", "rsa2048", "rsa3072", "rsa4096"])
+        .try_map(|word| KeyType::parse(&word).ok_or("not a kind of key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Command {
+        Cli::try_parse_from(line.split_whitespace()).unwrap().command
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_and_flags_are_understood() {
+        let configured = Configured { config: Some("c.toml".into()), data_dir: Some("d".into()) };
+        assert_eq!(
+            parsed("chancery serve --local --config c.toml --data-dir d"),
+            Command::Serve(Serve { local: true, configured: configured.clone() })
+        );
+        assert_eq!(parsed("chancery migrate"), Command::Migrate(Configured::default()));
+        assert_eq!(
+            parsed("chancery check --reference"),
+            Command::Check(Check { reference: true, configured: Configured::default() })
+        );
+        let Command::Ca(CaCommand::Init(init)) = parsed("chancery ca init --name Example --key rsa3072")
+        else {
+            panic!("not ca init");
+        };
+        assert_eq!((init.name.as_str(), init.key), ("Example", KeyType::Rsa3072));
+        assert_eq!(init.data_dir, PathBuf::from("./chancery-data"));
+        for line in
+            ["chancery", "chancery ca init --key ed25519", "chancery migrate --local", "chancery serve x"]
+        {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+        assert!(authority_name(&"x".repeat(41)).is_err() && authority_name(" ").is_err());
+    }
+
+    #[test]
+    fn the_help_shows_how_to_begin() {
+        let help = Cli::command().render_long_help().to_string();
+        for part in ["chancery serve --local", "lego --server https://localhost:14000/directory", "ca init"] {
+            assert!(help.contains(part), "{part}");
+        }
+        assert!(Cli::command().render_version().contains(env!("CARGO_PKG_VERSION")));
+    }
+}

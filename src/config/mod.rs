@@ -1,0 +1,234 @@
+//! The roof's configuration: one table of settings ([`SETTINGS`], [`PROFILE_SETTINGS`]), read from defaults, a TOML
+//! file, the environment and flags, and checked as a whole. All that is wrong is said at once.
+
+mod fault;
+mod kind;
+mod reader;
+mod reference;
+mod secret;
+mod settings;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::acme::profile::Profile;
+
+pub use fault::{ConfigError, Fault};
+pub use kind::Kind;
+pub use reference::reference_markdown;
+pub use secret::Secret;
+pub use settings::{PROFILE_SETTINGS, Preset, SETTINGS, Setting};
+pub use sources::Sources;
+
+/// The configuration of one replica.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where ACME is served.
+    pub listen: SocketAddr,
+    /// What every URL handed out begins with: absolute, no slash at the end (GEN-09).
+    pub external_url: String,
+    /// Where the operator's endpoints are served.
+    pub ops_listen: SocketAddr,
+    /// Where embedded state lives.
+    pub data_dir: PathBuf,
+    /// The durable store.
+    pub database: Database,
+    /// Most connections to Postgres.
+    pub database_connections: u32,
+    /// The admission store; nothing for the one in process.
+    pub redis_url: Option<Secret>,
+    /// Whether this may be one of many.
+    pub replicas: Replicas,
+    /// How `listen` speaks.
+    pub tls: Tls,
+    /// The certificate authority.
+    pub ca: Ca,
+    /// Revocation lists.
+    pub crl: Crl,
+    /// How long a nonce may be used.
+    pub nonce_lifetime: Duration,
+    /// How long an order may take.
+    pub order_lifetime: Duration,
+    /// How long an authorization lives.
+    pub authorization_lifetime: Duration,
+    /// How challenges are validated.
+    pub validation: Validation,
+    /// CAA records.
+    pub caa: Caa,
+    /// All profiles by name; `default` is always there.
+    pub profiles: BTreeMap<String, Profile>,
+    /// The terms of service to agree to.
+    pub terms_url: Option<String>,
+    /// The site that the directory names.
+    pub website: Option<String>,
+    /// Whether newAuthz is offered.
+    pub pre_authorization: bool,
+    /// Bounds on serving.
+    pub http: Http,
+    /// How long running work may take after a signal to stop.
+    pub shutdown_timeout: Duration,
+    /// The leases of jobs.
+    pub job: Job,
+    /// The log.
+    pub log: Log,
+    effective: String,
+}
+
+/// Where durable state lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// `postgres://…`.
+    Postgres(Secret),
+    /// A file.
+    Sqlite(PathBuf),
+}
+
+/// Whether this may be one of many replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replicas {
+    /// Nothing is stated.
+    Many,
+    /// The operator states that there is no other.
+    One,
+}
+
+/// How the ACME listener speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// By a certificate of our own authority.
+    Auto,
+    /// By a given certificate.
+    Files {
+        /// The PEM chain, leaf first.
+        cert: PathBuf,
+        /// The PEM private key.
+        key: PathBuf,
+    },
+    /// Plain HTTP.
+    Off,
+}
+
+/// The certificate authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ca {
+    /// The issuing certificate and key, where given; otherwise they are made in the data folder.
+    pub issuer: Option<IssuerFiles>,
+    /// PEM files, each one chain after the issuing certificate.
+    pub chains: Vec<PathBuf>,
+    /// What the URLs of CRLs and issuing certificates begin with; no slash at the end.
+    pub public_url: String,
+    /// Whether a root at the end of a chain is sent.
+    pub include_root: bool,
+}
+
+/// A given issuing certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerFiles {
+    /// Its PEM certificate.
+    pub cert: PathBuf,
+    /// Its PEM private key.
+    pub key: PathBuf,
+}
+
+/// Revocation lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crl {
+    /// How often one is made.
+    pub interval: Duration,
+    /// How long one is valid; longer than the interval.
+    pub lifetime: Duration,
+}
+
+/// How challenges are validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validation {
+    /// The port asked for http-01.
+    pub http01_port: u16,
+    /// The port asked for tls-alpn-01.
+    pub tlsalpn01_port: u16,
+    /// The resolvers; empty for the system's.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Networks that may be connected to though refused by themselves.
+    pub allow_networks: Vec<IpNet>,
+    /// Networks that may not be connected to.
+    pub refuse_networks: Vec<IpNet>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How often to attempt.
+    pub attempts: u32,
+    /// How many at once on this replica.
+    pub concurrency: usize,
+    /// Whether names below `localhost` are this machine.
+    pub local_names: bool,
+}
+
+/// CAA records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caa {
+    /// The issuer names that stand for us.
+    pub identities: Vec<String>,
+    /// Whether they are asked for.
+    pub check: bool,
+}
+
+/// Bounds on serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// Requests at work at once.
+    pub max_in_flight: usize,
+    /// How long the head of a request may take.
+    pub header_timeout: Duration,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+}
+
+/// The leases of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// How long a job belongs to its replica.
+    pub lease: Duration,
+    /// How often others look; shorter than the lease.
+    pub tick: Duration,
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How an event is written.
+    pub format: LogFormat,
+    /// Which events are written: a level or a filter.
+    pub level: String,
+}
+
+/// How an event of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// Reads and checks everything. Blocks on the files named. The error names everything that is wrong.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        reader::read(sources::Gathered::from(sources))
+    }
+
+    /// The settings in force as a TOML document, one a line with its source behind it; secrets are not shown.
+    pub fn effective(&self) -> &str {
+        &self.effective
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+//! From values to the [`Config`], and what must hold between them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::acme::challenge::ChallengeType;
+use crate::acme::identifier::Identifier;
+use crate::acme::profile::{AuthorizationMode, KeyType, Profile};
+
+use super::fault::{ConfigError, Fault};
+use super::kind::Value;
+use super::reference;
+use super::settings::SQLITE_FILE;
+use super::sources::Gathered;
+use super::{
+    Ca, Caa, Config, Crl, Database, Http, IssuerFiles, Job, Log, LogFormat, Replicas, Secret, Tls, Validation,
+};
+
+/// Makes the configuration, or says everything that is wrong.
+pub(super) fn read(gathered: Gathered) -> Result<Config, ConfigError> {
+    let reader = Reader { gathered, contradictions: RefCell::default(), read: RefCell::default() };
+    let config = reader.config();
+    let mut faults = reader.gathered.faults;
+    faults.extend(reader.contradictions.into_inner());
+    if faults.is_empty() {
+        debug_assert!(
+            reader.gathered.entries.iter().all(|entry| reader.read.borrow().contains(&entry.name)),
+            "a setting of the table is never read"
+        );
+        Ok(config)
+    } else {
+        Err(ConfigError { faults })
+    }
+}
+
+struct Reader {
+    gathered: Gathered,
+    contradictions: RefCell<Vec<Fault>>,
+    /// What has been asked for, so that a row of the table that nobody reads is noticed.
+    read: RefCell<BTreeSet<String>>,
+}
+
+/// The table and this file are written together; a test reads every row.
+fn mismatch(name: &str, value: Option<&Value>) -> ! {
+    unreachable!("{name} is read as something else than its row says: {value:?}")
+}
+
+impl Reader {
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.read.borrow_mut().insert(name.to_owned());
+        self.gathered.entry(name)?.value.as_ref()
+    }
+
+    fn address(&self, name: &str) -> SocketAddr {
+        match self.value(name) {
+            Some(Value::Address(address)) => *address,
+            other => mismatch(name, other),
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        match self.value(name) {
+            Some(Value::Boolean(flag)) => *flag,
+            other => mismatch(name, other),
+        }
+    }
+
+    /// A number; the row's bounds make it fit.
+    fn count<N: TryFrom<u64>>(&self, name: &str) -> N {
+        match self.value(name) {
+            Some(Value::Count(number)) => N::try_from(*number).unwrap_or_else(|_| mismatch(name, None)),
+            other => mismatch(name, other),
+        }
+    }
+
+    fn span(&self, name: &str) -> Duration {
+        match self.value(name) {
+            Some(Value::Duration(span)) => *span,
+            other => mismatch(name, other),
+        }
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        match self.value(name) {
+            None => None,
+            Some(Value::Path(path)) => Some(path.clone()),
+            other => mismatch(name, other),
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        match self.value(name) {
+            None => None,
+            Some(Value::Text(text)) => Some(text.clone()),
+            other => mismatch(name, other),
+        }
+    }
+
+    fn texts(&self, name: &str) -> Option<Vec<String>> {
+        match self.value(name) {
+            None => None,
+            Some(Value::Texts(texts)) => Some(texts.clone()),
+            other => mismatch(name, other),
+        }
+    }
+
+    fn networks(&self, name: &str) -> Vec<IpNet> {
+        match self.value(name) {
+            None => Vec::new(),
+            Some(Value::Networks(networks)) => networks.clone(),
+            other => mismatch(name, other),
+        }
+    }
+
+    /// Says that settings do not fit together; not when one of them has a fault of its own, which explains more.
+    fn refuse(&self, settings: &[&str], why: impl Into<String>) {
+        let faulty = |name: &&str| self.gathered.entry(name).is_some_and(|entry| entry.faulty);
+        if !settings.iter().any(faulty) {
+            self.contradictions.borrow_mut().push(Fault::Contradiction(why.into()));
+        }
+    }
+
+    fn config(&self) -> Config {
+        let data_dir = self.path("data_dir").unwrap_or_default();
+        let external_url = self.text("external_url").unwrap_or_default();
+        let database = self.database(&data_dir);
+        let redis_url = self.text("redis.url").map(Secret::new);
+        let replicas = match self.text("replicas").as_deref() {
+            Some("1") => Replicas::One,
+            _ => Replicas::Many,
+        };
+        let ca = self.ca(&external_url);
+        self.check_fleet(&database, redis_url.as_ref(), replicas, &ca);
+        let (listen, ops_listen) = (self.address("listen"), self.address("ops.listen"));
+        if listen == ops_listen && listen.port() != 0 {
+            self.refuse(
+                &["listen", "ops.listen"],
+                format!("listen and ops.listen are both {listen}: give each its own address"),
+            );
+        }
+        Config {
+            listen,
+            ops_listen,
+            database,
+            database_connections: self.count("database.connections"),
+            redis_url,
+            replicas,
+            tls: self.tls(),
+            ca,
+            crl: self.crl(),
+            nonce_lifetime: self.span("nonce.lifetime"),
+            order_lifetime: self.span("order.lifetime"),
+            authorization_lifetime: self.span("authorization.lifetime"),
+            validation: self.validation(),
+            caa: Caa {
+                identities: self.texts("caa.identities").unwrap_or_else(|| host_name(&external_url)),
+                check: self.flag("caa.check"),
+            },
+            profiles: self.profiles(),
+            terms_url: self.text("terms.url"),
+            website: self.text("website"),
+            pre_authorization: self.flag("pre_authorization"),
+            http: Http {
+                max_connections: self.count("http.max_connections"),
+                max_in_flight: self.count("http.max_in_flight"),
+                header_timeout: self.span("http.header_timeout"),
+                request_timeout: self.span("http.request_timeout"),
+            },
+            shutdown_timeout: self.span("shutdown.timeout"),
+            job: self.job(),
+            log: self.log(),
+            effective: reference::effective(&self.gathered.entries),
+            data_dir,
+            external_url,
+        }
+    }
+
+    fn database(&self, data_dir: &std::path::Path) -> Database {
+        let Some(url) = self.text("database.url") else {
+            return Database::Sqlite(data_dir.join(SQLITE_FILE));
+        };
+        match url.strip_prefix("sqlite:") {
+            Some(path) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                if path.is_empty() || path == ":memory:" || path.contains('?') {
+                    self.refuse(
+                        &["database.url"],
+                        "database.url: after sqlite: comes the path of a file, and nothing else",
+                    );
+                }
+                Database::Sqlite(PathBuf::from(path))
+            }
+            None => Database::Postgres(Secret::new(url)),
+        }
+    }
+
+    /// Replicas share nothing but Postgres and Redis, so a fleet needs both, and one authority (design §1, §6).
+    fn check_fleet(&self, database: &Database, redis: Option<&Secret>, replicas: Replicas, ca: &Ca) {
+        if replicas == Replicas::One || matches!(database, Database::Sqlite(_)) {
+            return;
+        }
+        if redis.is_none() {
+            self.refuse(
+                &["database.url", "redis.url", "replicas"],
+                "database.url is Postgres and redis.url is not set: replicas on one Postgres share nonces and rate \
+                 limits through Redis, and without it a nonce could be used once on each of them. Set redis.url, or \
+                 set replicas = 1 if this is the only replica and will stay so",
+            );
+        }
+        if ca.issuer.is_none() {
+            self.refuse(
+                &["database.url", "ca.cert", "ca.key", "replicas"],
+                "database.url is Postgres and ca.cert and ca.key are not set: each replica would make a certificate \
+                 authority of its own. Make one by `chancery ca init`, give ca.cert, ca.key and ca.chain to every \
+                 replica, or set replicas = 1 if this is the only one",
+            );
+        }
+    }
+
+    fn tls(&self) -> Tls {
+        let (cert, key) = (self.path("tls.cert"), self.path("tls.key"));
+        let inputs = ["tls.mode", "tls.cert", "tls.key"];
+        let given = cert.is_some() || key.is_some();
+        match (self.text("tls.mode").as_deref(), cert, key) {
+            (Some("files"), Some(cert), Some(key)) => Tls::Files { cert, key },
+            (Some("files"), _, _) => {
+                self.refuse(&inputs, "tls.mode is files: set both tls.cert and tls.key");
+                Tls::Off
+            }
+            (mode, _, _) => {
+                if given {
+                    self.refuse(
+                        &inputs,
+                        "tls.cert and tls.key are used only with tls.mode = \"files\": set it, or leave them out",
+                    );
+                }
+                if mode == Some("off") { Tls::Off } else { Tls::Auto }
+            }
+        }
+    }
+
+    fn ca(&self, external_url: &str) -> Ca {
+        let chains = match self.value("ca.chain") {
+            None => Vec::new(),
+            Some(Value::Files(files)) => files.clone(),
+            other => mismatch("ca.chain", other),
+        };
+        let inputs = ["ca.cert", "ca.key", "ca.chain"];
+        let issuer = match (self.path("ca.cert"), self.path("ca.key")) {
+            (Some(cert), Some(key)) => Some(IssuerFiles { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.refuse(&inputs, "ca.cert is set and ca.key is not: set both");
+                None
+            }
+            (None, Some(_)) => {
+                self.refuse(&inputs, "ca.key is set and ca.cert is not: set both");
+                None
+            }
+        };
+        if issuer.is_none() && !chains.is_empty() {
+            self.refuse(
+                &inputs,
+                "ca.chain follows the certificate that ca.cert names: set ca.cert and ca.key too",
+            );
+        }
+        Ca {
+            issuer,
+            chains,
+            public_url: self.text("ca.public_url").unwrap_or_else(|| external_url.to_owned()),
+            include_root: self.flag("ca.include_root"),
+        }
+    }
+
+    fn crl(&self) -> Crl {
+        let crl = Crl { interval: self.span("crl.interval"), lifetime: self.span("crl.lifetime") };
+        if crl.lifetime <= crl.interval {
+            self.refuse(
+                &["crl.interval", "crl.lifetime"],
+                "crl.lifetime must be longer than crl.interval: otherwise a list ends before the next one is there",
+            );
+        }
+        crl
+    }
+
+    fn job(&self) -> Job {
+        let job = Job { lease: self.span("job.lease"), tick: self.span("job.tick") };
+        if job.lease <= job.tick {
+            self.refuse(
+                &["job.lease", "job.tick"],
+                "job.lease must be longer than job.tick: otherwise a job is lost before it can be renewed",
+            );
+        }
+        job
+    }
+
+    fn validation(&self) -> Validation {
+        let dns_servers = match self.value("validation.dns_servers") {
+            None => Vec::new(),
+            Some(Value::Addresses(addresses)) => addresses.clone(),
+            other => mismatch("validation.dns_servers", other),
+        };
+        Validation {
+            http01_port: self.count("validation.http01_port"),
+            tlsalpn01_port: self.count("validation.tlsalpn01_port"),
+            dns_servers,
+            allow_networks: self.networks("validation.allow_networks"),
+            refuse_networks: self.networks("validation.refuse_networks"),
+            timeout: self.span("validation.timeout"),
+            attempts: self.count("validation.attempts"),
+            concurrency: self.count("validation.concurrency"),
+            local_names: self.flag("validation.local_names"),
+        }
+    }
+
+    fn log(&self) -> Log {
+        let format = match self.text("log.format").as_deref() {
+            Some("json") => LogFormat::Json,
+            Some("text") => LogFormat::Text,
+            _ => LogFormat::Auto,
+        };
+        Log { format, level: self.text("log.level").unwrap_or_default() }
+    }
+
+    fn profiles(&self) -> BTreeMap<String, Profile> {
+        let named = self.gathered.profiles.iter().map(|name| (name.clone(), format!("profiles.{name}")));
+        std::iter::once(("default".to_owned(), "default_profile".to_owned()))
+            .chain(named)
+            .map(|(name, section)| (name.clone(), self.profile(name, &section)))
+            .collect()
+    }
+
+    fn profile(&self, name: String, section: &str) -> Profile {
+        let key = |key: &str| format!("{section}.{key}");
+        let words = |name: &str| self.texts(&key(name));
+        let key_types = match words("key_types") {
+            None => KeyType::ALL.to_vec(),
+            Some(words) => words.iter().filter_map(|word| KeyType::parse(word)).collect(),
+        };
+        let challenge_types = match words("challenge_types") {
+            None => ChallengeType::ALL.to_vec(),
+            Some(words) => words.iter().filter_map(|word| ChallengeType::parse(word)).collect(),
+        };
+        let mode = self.text(&key("authorization")).and_then(|word| AuthorizationMode::parse(&word));
+        let profile = Profile {
+            name,
+            description: self.text(&key("description")).unwrap_or_default(),
+            authorization: mode.unwrap_or(AuthorizationMode::Challenge),
+            validity: self.span(&key("validity")),
+            backdate: self.span(&key("backdate")),
+            key_types,
+            client_auth: self.flag(&key("client_auth")),
+            common_name: self.flag(&key("common_name")),
+            allowed_names: words("allowed_names").unwrap_or_default(),
+            denied_names: words("denied_names").unwrap_or_default(),
+            wildcards: self.flag(&key("wildcards")),
+            ip_addresses: self.flag(&key("ip_addresses")),
+            single_label_names: self.flag(&key("single_label_names")),
+            challenge_types,
+            reuse_authorizations: self.flag(&key("reuse_authorizations")),
+        };
+        let anyone = self.flag(&key("accept_anyone"));
+        if profile.authorization == AuthorizationMode::Trusted && profile.allowed_names.is_empty() && !anyone
+        {
+            self.refuse(
+                &[&key("authorization"), &key("allowed_names"), &key("accept_anyone")],
+                format!(
+                    "{section}.authorization is trusted and {section}.allowed_names is empty: anyone who can reach \
+                     this server would get a certificate for any name without proof. Set allowed_names, or set \
+                     {section}.accept_anyone = true if that is meant"
+                ),
+            );
+        }
+        profile
+    }
+}
+
+/// The host of a URL as a list of one, where it is a DNS name.
+fn host_name(url: &str) -> Vec<String> {
+    let uri: Option<http::Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or_default();
+    Identifier::parse("dns", host).map(|name| name.value()).into_iter().collect()
+}

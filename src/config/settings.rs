@@ -1,0 +1,217 @@
+//! The table of settings: what can be set, its default, and what it means. Reading, the refusal of unknown names,
+//! `chancery check` and docs/configuration.md all follow from it.
+
+use std::time::Duration;
+
+use crate::acme::challenge::ChallengeType;
+use crate::acme::profile::KeyType;
+
+use super::kind::Kind;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The TOML section, or nothing for a key at the top.
+    pub section: &'static str,
+    /// The key in its section.
+    pub key: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What holds when it is not set.
+    pub preset: Preset,
+    /// Whether it is never shown, and may be given by a file.
+    pub secret: bool,
+    /// What it means, in a line.
+    pub meaning: &'static str,
+}
+
+/// What holds when a setting is not set.
+#[derive(Clone, Copy, Debug)]
+pub enum Preset {
+    /// Nothing.
+    Absent,
+    /// What follows from others, in words.
+    Derived(&'static str),
+    /// This text, read like any other.
+    Text(&'static str),
+}
+
+impl Setting {
+    /// `section.key`, or the key alone.
+    pub(super) fn name(&self) -> String {
+        match self.section {
+            "" => self.key.to_owned(),
+            section => format!("{section}.{}", self.key),
+        }
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+/// The environment variable for `section.key` or `profiles.NAME.key`.
+pub(super) fn environment_name(name: &str) -> String {
+    format!("CHANCERY_{}", name.replace(['.', '-'], "_").to_ascii_uppercase())
+}
+
+const fn row(
+    section: &'static str,
+    key: &'static str,
+    kind: Kind,
+    preset: Preset,
+    meaning: &'static str,
+) -> Setting {
+    Setting { section, key, kind, preset, secret: false, meaning }
+}
+
+const fn span(least_milliseconds: u64, most_seconds: u64) -> Kind {
+    Kind::Duration(Duration::from_millis(least_milliseconds), Duration::from_secs(most_seconds))
+}
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+/// The folder and file name of the embedded database, under the data folder.
+pub(super) const SQLITE_FILE: &str = "chancery.sqlite";
+
+/// How a Redis URL may begin.
+const REDIS: &[&str] = &[
+    "redis://",
+    "rediss://",
+    "redis-sentinel://",
+    "rediss-sentinel://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "redis-cluster://",
+    "rediss-cluster://",
+    "redis+cluster://",
+    "rediss+cluster://",
+];
+
+/// The words of [`KeyType`].
+pub(super) const KEY_TYPES: [&str; KeyType::ALL.len()] = {
+    let mut words = [""; KeyType::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = KeyType::ALL[at].as_str();
+        at += 1;
+    }
+    words
+};
+
+/// The words of [`ChallengeType`].
+pub(super) const CHALLENGE_TYPES: [&str; ChallengeType::ALL.len()] = {
+    let mut words = [""; ChallengeType::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = ChallengeType::ALL[at].as_str();
+        at += 1;
+    }
+    words
+};
+
+use Kind::{
+    Address, Addresses, BaseUrl, Boolean, Count, Files, Filter, Link, Names, Networks, Path, Service, Word,
+    Words,
+};
+use Preset::{Absent, Derived, Text};
+
+/// All settings but those of profiles, in the order in which they are shown.
+#[rustfmt::skip] // A table is read by rows.
+pub const SETTINGS: &[Setting] = &[
+    row("", "listen", Address, Text("127.0.0.1:14000"), "Where ACME is served."),
+    row("", "external_url", BaseUrl, Text("https://localhost:14000"), "What clients call this server: every URL handed out begins so, whatever the Host header says."),
+    row("", "data_dir", Path, Text("./chancery-data"), "Where the embedded database and the embedded certificate authority live."),
+    row("", "replicas", Word(&["1", "many"]), Text("many"), "`1` states that this is the only replica, and permits Postgres without Redis."),
+    row("", "website", Link, Absent, "The site that the directory names."),
+    row("", "pre_authorization", Boolean, Text("true"), "Whether newAuthz is offered (RFC 8555 §7.4.1)."),
+    row("ops", "listen", Address, Text("127.0.0.1:14001"), "Where /livez, /readyz and /metrics are served, without TLS."),
+    row("database", "url", Service(&["postgres://", "postgresql://", "sqlite:"]), Derived("the SQLite file chancery.sqlite in data_dir"), "`postgres://…` for a fleet, `sqlite:PATH` for one process.").secret(),
+    row("database", "connections", Count(1, 1000), Text("8"), "How many connections this replica keeps to Postgres at most."),
+    row("redis", "url", Service(REDIS), Absent, "Nonces and rate limits of a fleet: `redis://`, `rediss://` (TLS), `redis-sentinel://HOST:PORT,…/MASTER` or `redis-cluster://HOST:PORT,…`.").secret(),
+    row("tls", "mode", Word(&["auto", "files", "off"]), Text("auto"), "`auto`: a certificate of our own authority; `files`: tls.cert and tls.key; `off`: plain HTTP behind a load balancer."),
+    row("tls", "cert", Path, Absent, "The PEM certificate chain for `files`, leaf first."),
+    row("tls", "key", Path, Absent, "The PEM private key for `files`."),
+    row("ca", "cert", Path, Derived("issuing.pem in data_dir, made at the first start"), "The PEM certificate that issues."),
+    row("ca", "key", Path, Derived("issuing.key in data_dir, made at the first start"), "Its PEM private key."),
+    row("ca", "chain", Files, Absent, "PEM files, each one chain that follows the issuing certificate; the first is the default, the others are offered as alternates."),
+    row("ca", "public_url", BaseUrl, Derived("external_url"), "Where certificates say that CRLs and the issuing certificate are found. Often plain http."),
+    row("ca", "include_root", Boolean, Text("false"), "Whether a self-signed root at the end of a chain is sent."),
+    row("crl", "interval", span(100, 30 * DAY), Text("1h"), "How often the revocation list is renewed."),
+    row("crl", "lifetime", span(1000, 365 * DAY), Text("24h"), "How long a revocation list is valid."),
+    row("nonce", "lifetime", span(10, 7 * DAY), Text("1h"), "How long a nonce may be used."),
+    row("order", "lifetime", span(10, 90 * DAY), Text("24h"), "How long an order may take until it is issued."),
+    row("authorization", "lifetime", span(10, 398 * DAY), Text("24h"), "How long an authorization lives, pending or valid."),
+    row("validation", "http01_port", Count(1, 65535), Text("80"), "The port asked for http-01. Other than 80 only behind a port forward or in tests."),
+    row("validation", "tlsalpn01_port", Count(1, 65535), Text("443"), "The port asked for tls-alpn-01."),
+    row("validation", "dns_servers", Addresses, Derived("the system's resolvers"), "The resolvers asked, as IP:PORT."),
+    row("validation", "allow_networks", Networks, Absent, "Networks that may be connected to though they are refused by themselves (loopback, link-local, multicast, metadata services)."),
+    row("validation", "refuse_networks", Networks, Absent, "Networks that may not be connected to; these win."),
+    row("validation", "timeout", span(10, 600), Text("10s"), "How long one attempt may take."),
+    row("validation", "attempts", Count(1, 20), Text("4"), "How often a failing validation is attempted before it fails for good."),
+    row("validation", "concurrency", Count(1, 65536), Text("256"), "How many validations this replica runs at once."),
+    row("validation", "local_names", Boolean, Text("false"), "Whether names below `localhost` are this machine, and may be validated (RFC 6761 §6.3). For trying out."),
+    row("caa", "identities", Names { suffixes: false }, Derived("the host of external_url"), "The issuer names that CAA records may name for us."),
+    row("caa", "check", Boolean, Text("true"), "Whether CAA records are asked for (RFC 8659)."),
+    row("terms", "url", Link, Absent, "The terms of service that a new account must agree to."),
+    row("http", "max_connections", Count(1, 1_000_000), Text("10000"), "Connections open at once; above, new ones wait."),
+    row("http", "max_in_flight", Count(1, 1_000_000), Text("512"), "Requests at work at once; above, they are answered 503."),
+    row("http", "header_timeout", span(10, 600), Text("10s"), "How long a client may take to send the head of a request, and how long a kept HTTP/1 connection may be idle."),
+    row("http", "request_timeout", span(10, 600), Text("30s"), "How long one request may take."),
+    row("shutdown", "timeout", span(0, 600), Text("20s"), "How long running work may take after a signal to stop."),
+    row("job", "lease", span(100, HOUR), Text("6s"), "How long a job belongs to its replica without a renewal."),
+    row("job", "tick", span(10, 600), Text("1s"), "How often each replica looks for jobs that nobody does."),
+    row("log", "format", Word(&["auto", "json", "text"]), Text("auto"), "`auto` is text on a terminal and JSON elsewhere."),
+    row("log", "level", Filter, Text("info"), "error, warn, info, debug or trace, or a filter such as `info,chancery::validation=debug`."),
+];
+
+/// The settings of one profile. The section is that of the default profile; others have `profiles.NAME`.
+#[rustfmt::skip] // A table is read by rows.
+pub const PROFILE_SETTINGS: &[Setting] = &[
+    row("default_profile", "description", Kind::Text, Text("TLS server certificates"), "What the directory says of the profile."),
+    row("default_profile", "authorization", Word(&["challenge", "trusted"]), Text("challenge"), "`challenge`: names are proven by challenges; `trusted`: a valid account may have any name that allowed_names and denied_names permit."),
+    row("default_profile", "validity", span(1000, 3650 * DAY), Text("90d"), "How long a certificate is valid unless the order asks for less."),
+    row("default_profile", "backdate", span(0, 7 * DAY), Text("1m"), "By how much a certificate's beginning is dated back."),
+    row("default_profile", "key_types", Words(&KEY_TYPES), Derived("all"), "The public keys that a request may have: rsa2048, rsa3072, rsa4096, p256, p384, p521, ed25519."),
+    row("default_profile", "client_auth", Boolean, Text("false"), "Whether certificates are for TLS clients too."),
+    row("default_profile", "common_name", Boolean, Text("true"), "Whether the first DNS name is also the subject's common name, where it fits."),
+    row("default_profile", "allowed_names", Names { suffixes: true }, Derived("any"), "The names that may be issued: exact, or `.example.com` for all below it."),
+    row("default_profile", "denied_names", Names { suffixes: true }, Absent, "The names that may not, in the same form; these win."),
+    row("default_profile", "wildcards", Boolean, Text("true"), "Whether wildcards may be issued."),
+    row("default_profile", "ip_addresses", Boolean, Text("true"), "Whether IP addresses may be issued (RFC 8738)."),
+    row("default_profile", "single_label_names", Boolean, Text("false"), "Whether names without a dot may be issued."),
+    row("default_profile", "challenge_types", Words(&CHALLENGE_TYPES), Derived("all"), "The challenges offered: http-01, dns-01, tls-alpn-01."),
+    row("default_profile", "reuse_authorizations", Boolean, Text("true"), "Whether a valid authorization serves further orders."),
+    row("default_profile", "accept_anyone", Boolean, Text("false"), "States that a `trusted` profile without allowed_names is meant: any account then gets any name."),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::kind::Raw;
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_are_readable() {
+        let mut names = BTreeSet::new();
+        for setting in SETTINGS.iter().chain(PROFILE_SETTINGS) {
+            assert!(names.insert(environment_name(&setting.name())), "{} twice", setting.name());
+            if let Preset::Text(text) = setting.preset {
+                setting.kind.read(&Raw::Text(text.to_owned())).unwrap();
+            }
+            assert!(setting.meaning.ends_with('.'), "{}", setting.name());
+        }
+    }
+
+    #[test]
+    fn a_profile_variable_has_one_reading() {
+        for one in PROFILE_SETTINGS {
+            for other in PROFILE_SETTINGS {
+                assert!(!other.key.ends_with(&format!("_{}", one.key)), "{} {}", one.key, other.key);
+            }
+        }
+    }
+}
