@@ -5,13 +5,21 @@
 //! accept is where certificates go wrong. `rcgen` only writes; what it wrote is cut open again and compared
 //! with what was meant before anyone gets it.
 
+pub mod authority;
+pub mod chain;
+pub mod crl;
 pub mod csr;
 mod der;
+pub mod issuer;
 pub mod key;
+mod parts;
 mod signature;
+pub mod template;
 pub mod weak_keys;
 pub mod weakness;
 
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod openssl;
 
