@@ -264,11 +264,11 @@ fn ord_10_nothing_is_asked_for_twice() {
     let subject = sequence(&[]);
     let attributes = |attributes: &[Vec<u8>]| element(0xa0, &attributes.concat());
     let (a, b) = (alternative_name(0x82, b"a.test"), alternative_name(0x82, b"b.test"));
-    let once = composed(0, &subject, &attributes(&[extension_request(&[a.clone()])]));
+    let once = composed(0, &subject, &attributes(&[extension_request(std::slice::from_ref(&a))]));
     assert_eq!(parse(&once).map(|csr| csr.names), Ok(BTreeSet::from([dns("a.test")])));
     for twice in [
         attributes(&[extension_request(&[a.clone(), b.clone()])]),
-        attributes(&[extension_request(&[a.clone()]), extension_request(&[b])]),
+        attributes(&[extension_request(std::slice::from_ref(&a)), extension_request(&[b])]),
         attributes(&[extension_request(&[a]), extension_request(&[])]),
     ] {
         assert_eq!(parse(&composed(0, &subject, &twice)), Err(CsrError::Repeated));
