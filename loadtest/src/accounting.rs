@@ -1,7 +1,8 @@
 //! CPU time as the kernel accounts for it, from `/proc` (proc(5)).
 //!
-//! A server's time is that of its process and all descendants, plus what parents have inherited from descendants that
-//! ended and were waited for (`cutime`, `cstime`): Postgres's backends come and go, and none of their time is lost.
+//! A server's time is that of its process and all descendants, plus what parents have inherited from
+//! descendants that ended and were waited for (`cutime`, `cstime`): Postgres's backends come and go, and none
+//! of their time is lost.
 
 use std::collections::HashMap;
 use std::fs;

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A signed-flow load generator for ACME servers (RFC 8555).
 ///
-/// Exit code 0: no error and every required threshold kept; 1: errors, or a threshold missed; 2: could not start.
+/// Exit code 0: no error and every required threshold kept; 1: errors, or a threshold missed; 2: could not
+/// start.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Arguments {

@@ -182,7 +182,8 @@ where
     Ok(sender)
 }
 
-/// A request for `url` in origin form. `Host` is the authority of the URL, as it would be behind a load balancer.
+/// A request for `url` in origin form. `Host` is the authority of the URL, as it would be behind a load
+/// balancer.
 fn request(method: Method, url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
     let refused = || Failure::Setup(format!("`{url}` cannot be requested"));
     let (_, authority, path) = split_url(url).ok_or_else(refused)?;
@@ -228,8 +229,8 @@ impl Session {
         }
     }
 
-    /// Sends a signed request and gives its answer of success; an empty payload reads (POST-as-GET). A refused nonce
-    /// is replaced by the one that came with the refusal, as clients do.
+    /// Sends a signed request and gives its answer of success; an empty payload reads (POST-as-GET). A
+    /// refused nonce is replaced by the one that came with the refusal, as clients do.
     pub(crate) async fn post(
         &mut self,
         step: Step,
@@ -339,7 +340,7 @@ impl Session {
                         self.connections[replica] = None;
                         self.recorder.reconnect();
                     }
-                    _ => return Err(transport(error.into_error().to_string())),
+                    _ => return Err(transport(chain(&error.into_error()))),
                 },
             }
         };
@@ -351,6 +352,17 @@ impl Session {
             Limited::new(body, BODY_LIMIT).collect().await.map_err(|e| transport(e.to_string()))?.to_bytes();
         Ok(Answer { status: parts.status, location: text(&parts.headers, LOCATION.as_str()), body })
     }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -1,4 +1,5 @@
-//! Certificate signing requests, written by hand: only the names and the signature change from one to the next.
+//! Certificate signing requests, written by hand: only the names and the signature change from one to the
+//! next.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};

@@ -334,13 +334,15 @@ mod tests {
     #[test]
     fn objects_are_read_with_members_that_are_not_known() {
         let order: Order<'_> = serde_json::from_slice(
-            br#"{"status":"valid","x":[{"status":"no"}],"authorizations":["u"],"finalize":"f","certificate":"c"}"#,
+            br#"{"status":"valid","x":[{"status":"no"}],"authorizations":["u"],
+                "finalize":"f","certificate":"c"}"#,
         )
         .unwrap();
         assert_eq!((order.status.as_ref(), order.certificate.as_deref()), ("valid", Some("c")));
         let authorization: Authorization<'_> = serde_json::from_slice(
             br#"{"identifier":{"type":"dns","value":"a.test"},"status":"pending","expires":"x",
-                "challenges":[{"type":"new-01","url":"v"},{"type":"http-01","url":"u","token":"t","status":"pending"}]}"#,
+                "challenges":[{"type":"new-01","url":"v"},
+                              {"type":"http-01","url":"u","token":"t","status":"pending"}]}"#,
         )
         .unwrap();
         assert_eq!(authorization.challenges[1].token, "t");

@@ -1,4 +1,5 @@
-//! A histogram of microseconds with logarithmic buckets: fixed size, no allocation, an error below one part in 64.
+//! A histogram of microseconds with logarithmic buckets: fixed size, no allocation, an error below one part
+//! in 64.
 
 /// Buckets in each power of two.
 const FINE: u64 = 64;
@@ -70,7 +71,8 @@ impl Histogram {
     }
 }
 
-/// Values below `FINE` have a bucket each; above, the bucket is the octave and the six bits after the leading one.
+/// Values below `FINE` have a bucket each; above, the bucket is the octave and the six bits after the leading
+/// one.
 fn bucket_of(micros: u64) -> usize {
     if micros < FINE {
         return micros as usize;

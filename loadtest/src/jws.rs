@@ -68,8 +68,8 @@ impl AccountKey {
         }
     }
 
-    /// The body of a signed request. `identity` is the `kid` or `jwk` member, name and all; an empty payload makes a
-    /// POST-as-GET (RFC 8555 §6.3).
+    /// The body of a signed request. `identity` is the `kid` or `jwk` member, name and all; an empty payload
+    /// makes a POST-as-GET (RFC 8555 §6.3).
     pub(crate) fn sign(
         &self,
         identity: &str,

@@ -1,5 +1,6 @@
-//! A load generator that speaks signed ACME (RFC 8555): whole issuances against several replicas without affinity,
-//! with its own challenge responders, in a closed or an open loop. `README.md` says how to read what it prints.
+//! A load generator that speaks signed ACME (RFC 8555): whole issuances against several replicas without
+//! affinity, with its own challenge responders, in a closed or an open loop. `README.md` says how to read
+//! what it prints.
 
 mod accounting;
 mod arguments;
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
         Command::Run(run) => run.common.threads,
         Command::Nonces(nonces) => nonces.common.threads,
     };
-    // One thread without a scheduler between cores costs least, and the generator shares the machine with the server.
+    // One thread without a scheduler between cores costs least, and the generator shares the machine with the
+    // server.
     let runtime = if threads <= 1 {
         tokio::runtime::Builder::new_current_thread().enable_all().build()
     } else {

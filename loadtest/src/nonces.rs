@@ -1,4 +1,5 @@
-//! HEAD new-nonce as fast as it is answered: bytes over a socket, as anything more would measure the generator.
+//! HEAD new-nonce as fast as it is answered: bytes over a socket, as anything more would measure the
+//! generator.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -79,6 +80,7 @@ pub(crate) async fn run(arguments: NonceArguments) -> Result<bool, Failure> {
     let kept = report::require("requests/s", Some(rate), arguments.common.require_rate, true)
         && errors.is_empty()
         && repeated == 0
+        && bill.servers.iter().all(|(_, used)| used.is_some())
         && latencies.count() > 0;
     if let Some(path) = &arguments.common.json {
         let results = serde_json::json!({

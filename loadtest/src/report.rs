@@ -48,7 +48,8 @@ impl CpuBill {
         }
     }
 
-    /// Milliseconds of all servers for one unit; nothing when none is watched, one has ended, or nothing was done.
+    /// Milliseconds of all servers for one unit; nothing when none is watched, one has ended, or nothing was
+    /// done.
     pub(crate) fn per_unit(&self) -> Option<f64> {
         if self.servers.is_empty() || self.units == 0 {
             return None;

@@ -86,7 +86,8 @@ fn answer(query: &[u8], published: &Published) -> Option<Vec<u8>> {
     }
     let found = !records.is_empty();
     if !found {
-        // Names with no data prove it with the SOA of their zone (RFC 2308 §2.2); every name here is its own zone.
+        // Names with no data prove it with the SOA of their zone (RFC 2308 §2.2); every name here is its own
+        // zone.
         let times = [1_u32, 3600, 600, 86_400, if kind == TYPE_TXT { 0 } else { 60 }];
         let data: Vec<u8> = [0, 0].into_iter().chain(times.into_iter().flat_map(u32::to_be_bytes)).collect();
         record(&mut records, TYPE_SOA, 60, &data);

@@ -1,5 +1,5 @@
-//! http-01 (RFC 8555 §8.3): a server that knows one kind of path. Written by hand, as it shares the machine with the
-//! server under load.
+//! http-01 (RFC 8555 §8.3): a server that knows one kind of path. Written by hand, as it shares the machine
+//! with the server under load.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,7 +60,8 @@ fn answer(head: &str, published: &Published) -> (String, bool) {
     let (status, body) = found.as_deref().map_or(("404 Not Found", ""), |body| ("200 OK", body));
     let length = body.len();
     let text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n{connection}\r\n{body}"
+        "HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\n\
+         Content-Length: {length}\r\n{connection}\r\n{body}"
     );
     (text, keep)
 }

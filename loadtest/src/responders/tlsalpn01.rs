@@ -1,4 +1,5 @@
-//! tls-alpn-01 (RFC 8737 §3): a certificate with the acmeIdentifier extension, made for the name of each hello.
+//! tls-alpn-01 (RFC 8737 §3): a certificate with the acmeIdentifier extension, made for the name of each
+//! hello.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
