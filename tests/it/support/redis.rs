@@ -41,11 +41,10 @@ impl RedisServer {
         let folder = self.folder.display().to_string();
         let fixed =
             ["--port", &port, "--bind", "127.0.0.1", "--dir", &folder, "--save", "", "--appendonly", "no"];
-        let more = ["--enable-debug-command", "local"];
         let first = self.sentinel_file().exists().then(|| self.sentinel_file().display().to_string());
         let all: Vec<String> = match first {
             Some(file) => vec![file, "--sentinel".to_owned()],
-            None => fixed.iter().chain(&more).map(|&a| a.to_owned()).chain(self.arguments.clone()).collect(),
+            None => fixed.iter().map(|&a| a.to_owned()).chain(self.arguments.clone()).collect(),
         };
         self.process = Some(Process::start("redis-server", all, &[], &self.folder.join("log")));
         let start = Instant::now();
