@@ -14,7 +14,13 @@ pub mod storage;
 pub mod policy;
 pub mod validation;
 
+pub mod service;
+
+pub mod http;
+pub mod worker;
+
 pub mod cli;
 pub mod config;
 pub mod listener;
+pub mod server;
 pub mod telemetry;

@@ -1,3 +1,92 @@
-//! The `chancery` program.
+//! The `chancery` program: arguments, configuration, telemetry, run, drain.
 
-fn main() {}
+use std::process::ExitCode;
+
+use chancery::acme::profile::KeyType;
+use chancery::acme::time::FleetClock;
+use chancery::cli::{CaCommand, CaInit, Cli, Command, Configured};
+use chancery::config::{self, Config, Sources};
+use chancery::pki::authority::{self, AuthorityKey};
+use chancery::server::{self, StartError};
+use chancery::telemetry;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chancery: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), StartError> {
+    match command {
+        Command::Serve(serve) => {
+            let config = load(&serve.configured, serve.local)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            telemetry::start_log(config.log.format, &config.log.level)?;
+            telemetry::log_panics();
+            let metrics = telemetry::start_metrics()?;
+            runtime()?.block_on(server::serve(config, metrics, serve.local))
+        }
+        Command::Migrate(configured) => {
+            let config = load(&configured, false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            telemetry::start_log(config.log.format, &config.log.level)?;
+            runtime()?.block_on(async {
+                let store = server::open_store(&config).await?;
+                server::migrate(&store).await
+            })
+        }
+        Command::Check(check) if check.reference => {
+            print!("{}", config::reference_markdown());
+            Ok(())
+        }
+        Command::Check(check) => {
+            print!("{}", load(&check.configured, false)?.effective());
+            Ok(())
+        }
+        Command::Ca(CaCommand::Init(init)) => init_authority(&init),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn load(configured: &Configured, local: bool) -> Result<Config, StartError> {
+    let environment = std::env::vars_os().collect();
+    let sources = Sources {
+        file: configured.config.clone(),
+        data_dir: configured.data_dir.clone(),
+        local,
+        environment,
+    };
+    Ok(Config::load(&sources)?)
+}
+
+fn init_authority(init: &CaInit) -> Result<(), StartError> {
+    let key = match init.key {
+        KeyType::P384 => AuthorityKey::P384,
+        KeyType::Rsa2048 => AuthorityKey::Rsa2048,
+        KeyType::Rsa3072 => AuthorityKey::Rsa3072,
+        KeyType::Rsa4096 => AuthorityKey::Rsa4096,
+        _ => AuthorityKey::P256,
+    };
+    let folder = &init.data_dir;
+    if folder.join("issuing.pem").exists() {
+        return Err(format!("{} has an authority already; nothing was changed", folder.display()).into());
+    }
+    authority::load_or_create(folder, &init.name, key, FleetClock::machine_now(), false)?;
+    println!(
+        "{}: root.pem is what clients trust; replicas need issuing.pem and issuing.key; keep root.key offline",
+        folder.display()
+    );
+    Ok(())
+}

@@ -4,7 +4,7 @@ use crate::acme::authorization::{AuthorizationStatus, Outcome};
 use crate::acme::certificate::Serial;
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
 use crate::acme::identifier::Identifier;
-use crate::acme::problem::Problem;
+use crate::acme::problem::{Problem, Subproblem};
 use crate::acme::time::Timestamp;
 
 /// A client's request for one certificate.
@@ -140,8 +140,16 @@ impl Order {
         if let Some(problem) = &self.error {
             return Some(problem.clone());
         }
-        if let Some(problem) = self.authorizations.iter().find_map(|a| a.error.clone()) {
-            return Some(problem);
+        // RFC 8555 §6.7.1: which identifier it was.
+        let failed = self.authorizations.iter().zip(&self.identifiers);
+        if let Some((problem, identifier)) = failed.filter_map(|(a, i)| Some((a.error.as_ref()?, i))).next() {
+            let subproblem = Subproblem::of(problem.kind, problem.detail.clone(), identifier);
+            let detail = format!("{} {identifier} was not authorized: {}", identifier.kind(), problem.detail);
+            return Some(
+                Problem::new(problem.kind, detail)
+                    .with_status(problem.status)
+                    .with_subproblems(vec![subproblem]),
+            );
         }
         Some(Problem::malformed(if self.expires_at <= now {
             "the order expired before it was finalized; place a new one"
@@ -195,6 +203,17 @@ mod tests {
         assert_eq!(at(Progress::Processing, &[(O::Valid, 5)], 50), S::Processing);
         assert_eq!(at(Progress::Valid, &[(O::Deactivated, 5)], 500), S::Valid);
         assert_eq!(at(Progress::Invalid, &[(O::Valid, 500)], 5), S::Invalid);
+    }
+
+    #[test]
+    fn gen_10_a_failed_authorization_names_its_identifier() {
+        let mut order = order(Progress::Open, &[(Outcome::Valid, 100), (Outcome::Invalid, 100)]);
+        order.identifiers = ["a.test", "b.test"].map(|name| Identifier::Dns(name.into())).to_vec();
+        order.authorizations[1].error =
+            Some(Problem::new(crate::acme::problem::ProblemType::Dns, "no record"));
+        let problem = order.failure(Timestamp::from_seconds(5)).expect("invalid");
+        assert_eq!(problem.subproblems[0].identifier, ("dns".to_owned(), "b.test".to_owned()));
+        assert!(problem.detail.contains("b.test") && problem.detail.contains("no record"));
     }
 
     #[test]

@@ -245,11 +245,12 @@ impl Reader {
     }
 
     fn ca(&self, external_url: &str) -> Ca {
-        let chains = match self.value("ca.chain") {
+        let files = |name: &'static str| match self.value(name) {
             None => Vec::new(),
             Some(Value::Files(files)) => files.clone(),
-            other => mismatch("ca.chain", other),
+            other => mismatch(name, other),
         };
+        let chains = files("ca.chain");
         let inputs = ["ca.cert", "ca.key", "ca.chain"];
         let issuer = match (self.path("ca.cert"), self.path("ca.key")) {
             (Some(cert), Some(key)) => Some(IssuerFiles { cert, key }),
@@ -274,6 +275,7 @@ impl Reader {
             chains,
             public_url: self.text("ca.public_url").unwrap_or_else(|| external_url.to_owned()),
             include_root: self.flag("ca.include_root"),
+            weak_keys: files("ca.weak_keys"),
         }
     }
 

@@ -139,6 +139,13 @@ pub const SETTINGS: &[Setting] = &[
     row("ca", "chain", Files, Absent, "PEM files, each one chain that follows the issuing certificate; the first is the default, the others are offered as alternates."),
     row("ca", "public_url", BaseUrl, Derived("external_url"), "Where certificates say that CRLs and the issuing certificate are found. Often plain http."),
     row("ca", "include_root", Boolean, Text("false"), "Whether a self-signed root at the end of a chain is sent."),
+    row(
+        "ca",
+        "weak_keys",
+        Files,
+        Absent,
+        "Lists of weak RSA keys in the form of Debian's openssl-blacklist, whose keys get no certificate.",
+    ),
     row("crl", "interval", span(100, 30 * DAY), Text("1h"), "How often the revocation list is renewed."),
     row("crl", "lifetime", span(1000, 365 * DAY), Text("24h"), "How long a revocation list is valid."),
     row("nonce", "lifetime", span(10, 7 * DAY), Text("1h"), "How long a nonce may be used."),

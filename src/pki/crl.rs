@@ -1,5 +1,7 @@
 //! Certificate revocation lists (RFC 5280 §5).
 
+use std::collections::HashSet;
+
 use rcgen::{
     CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
     KeyIdMethod, RevocationReason as Reason, RevokedCertParams, SerialNumber,
@@ -35,6 +37,12 @@ pub struct RevokedEntry {
     pub at: Timestamp,
     /// Why.
     pub reason: RevocationReason,
+}
+
+/// The serials that a CRL in DER lists; none if it is no CRL.
+pub fn serials(der: &[u8]) -> HashSet<Serial> {
+    let Ok((_, crl)) = x509_parser::parse_x509_crl(der) else { return HashSet::new() };
+    crl.iter_revoked_certificates().filter_map(|entry| Serial::from_bytes(entry.raw_serial())).collect()
 }
 
 impl CrlTemplate {

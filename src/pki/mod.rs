@@ -23,8 +23,14 @@ mod conformance;
 #[cfg(test)]
 mod openssl;
 
+/// The serial number of a certificate in DER, all of `der`: big-endian octets without leading zeros. `None` if it is no
+/// certificate.
+pub fn certificate_serial(der: &[u8]) -> Option<Vec<u8>> {
+    parts::Parts::cut(der).ok().map(|parts| parts.serial.to_vec())
+}
+
 /// Octets as lower-case hexadecimal digits.
-fn hex(octets: &[u8]) -> String {
+pub fn hex(octets: &[u8]) -> String {
     use std::fmt::Write;
     octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
         // Writing to a String cannot fail.

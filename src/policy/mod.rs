@@ -1,1 +1,4 @@
-//! policy
+//! Floor 2: may this name be issued?
+
+pub mod caa;
+pub mod names;

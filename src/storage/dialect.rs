@@ -32,9 +32,12 @@ impl Dialect {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
                  PRAGMA foreign_keys = ON"
             }
+            // Every statement finds its rows by an index. A plan that was made and kept while the tables were empty must
+            // not scan or hash them when they are full, whatever the statistics said on the first day.
             Self::Postgres => {
                 "SET statement_timeout = '5s'; SET lock_timeout = '3s'; \
-                 SET idle_in_transaction_session_timeout = '10s'; SET default_transaction_isolation = 'read committed'"
+                 SET idle_in_transaction_session_timeout = '10s'; SET default_transaction_isolation = 'read committed'; \
+                 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
             }
         }
     }

@@ -43,13 +43,11 @@ statements! {
     KEY_IS_BLOCKED = "SELECT key_sha256 FROM blocked_keys WHERE key_sha256 = $1";
 }
 
-const BEGIN_ORDER: &str = concat!(
-    "-- BEGIN_ORDER\nUPDATE orders SET progress = 'processing', serial = $1, lease_token = $3, lease_until = $4, \
-     claims = 1 WHERE id = $2 AND account_id = $5 AND progress = 'open' AND expires_at > $6 \
+const BEGIN_ORDER: &str = "-- BEGIN_ORDER\nUPDATE orders SET progress = 'processing', serial = $1, lease_token = $3, \
+     lease_until = $4, claims = 1 WHERE id = $2 AND account_id = $5 AND progress = 'open' AND expires_at > $6 \
      AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id \
        WHERE l.order_id = $2 AND (z.outcome <> 'valid' OR z.expires_at <= $6)) \
-     AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
-);
+     AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id";
 const INSERT_RESERVATION: &str = concat!(
     "-- INSERT_RESERVATION\nINSERT INTO certificates (",
     reservation_columns!(),

@@ -1,0 +1,50 @@
+# `make run` serves a first certificate on a bare Debian; `make test` passes the tests. Everything else is detail.
+
+BUILD_PACKAGES = gcc make
+TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux curl ca-certificates \
+                 postgresql redis-server redis-sentinel haproxy \
+                 lego certbot acme-tiny uacme dehydrated caddy
+
+.PHONY: run build test test-only fmt lint fuzz loadtest docs clean
+
+## Build, and serve the embedded server for names under .localhost (no root, no DNS).
+run:
+	@scripts/install $(BUILD_PACKAGES)
+	cargo run -- serve --local
+
+## The program with optimisation: target/release/chancery.
+build:
+	@scripts/install $(BUILD_PACKAGES)
+	cargo build --release
+
+## Install what the tests need, then run every test on both stores.
+test:
+	@scripts/install $(TEST_PACKAGES)
+	$(MAKE) test-only
+
+test-only:
+	cargo test --workspace --features faults
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets --features faults -- -D warnings
+
+## Fuzz each target for a minute (needs a nightly toolchain and cargo-fuzz).
+fuzz:
+	cd fuzz && for target in $$(ls fuzz_targets | sed 's/\.rs$$//'); do \
+	  cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+## The figures of docs/performance.md: a fleet of three and the signed load generator.
+loadtest:
+	@scripts/install $(TEST_PACKAGES)
+	cargo build --release --workspace
+	loadtest/fleet.sh run
+
+## Writes the configuration reference from the code.
+docs:
+	cargo run -q -- check --reference > docs/configuration.md
+
+clean:
+	cargo clean

@@ -1,0 +1,136 @@
+//! What every request passes through and every response carries: an id, a nonce, the index link, the load shed, one
+//! log line, and its metrics. No handler can forget them.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use tokio::sync::SemaphorePermit;
+use tracing::Instrument;
+
+use super::App;
+use super::problem::{Rejection, Told};
+
+static REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Begins the ids of this process; the rest is a count.
+static PROCESS: LazyLock<String> =
+    LazyLock::new(|| uuid::Uuid::now_v7().simple().to_string()[..16].to_owned());
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// How many seconds a client that was shed waits (GEN-16).
+const SHED_FOR: u32 = 2;
+
+/// The outermost layer of the ACME surface.
+pub(super) async fn envelope(State(app): State<App>, request: Request, next: Next) -> Response<Body> {
+    let started = Instant::now();
+    let id = format!("{}{:08x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed));
+    let method = request.method().clone();
+    let endpoint = matched(&request);
+    let new_nonce = endpoint == "/new-nonce";
+    let span = tracing::info_span!("request", id);
+    let mut response = if method == Method::OPTIONS {
+        preflight()
+    } else {
+        run(&app, request, next, &endpoint).instrument(span.clone()).await
+    };
+    let carries_nonce = method == Method::POST || (new_nonce && response.status().is_success());
+    if carries_nonce {
+        add_nonce(&app, &mut response, new_nonce);
+    }
+    add_headers(&app, &mut response, &id, endpoint.ends_with("/directory"));
+    span.in_scope(|| record(&method, &endpoint, &response, started));
+    response
+}
+
+fn matched(request: &Request) -> String {
+    request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned())
+}
+
+/// Runs the request unless too many run already, within its time.
+async fn run(app: &App, request: Request, next: Next, endpoint: &str) -> Response<Body> {
+    let Some(_place) = place(app, endpoint) else {
+        metrics::counter!("chancery_requests_shed_total").increment(1);
+        return Rejection::unavailable("the server is busy; send the same request again", SHED_FOR)
+            .into_response();
+    };
+    match tokio::time::timeout(app.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Rejection::unavailable("the request took too long; try again", SHED_FOR).into_response(),
+    }
+}
+
+/// A place among the running requests. The last fifth is kept for what is shed last: polls, downloads, account look-ups.
+fn place<'a>(app: &'a App, endpoint: &str) -> Option<SemaphorePermit<'a>> {
+    let kept = endpoint.starts_with("/order/{order}") && !endpoint.ends_with("finalize")
+        || ["/authorization/", "/certificate/", "/new-account"].iter().any(|path| endpoint.starts_with(path));
+    if !kept && app.in_flight.available_permits() <= app.reserved {
+        return None;
+    }
+    app.in_flight.try_acquire().ok()
+}
+
+/// GEN-03, GEN-04. A new-nonce without a nonce is no answer.
+fn add_nonce(app: &App, response: &mut Response<Body>, new_nonce: bool) {
+    match app.services.nonces.mint().map(HeaderValue::try_from) {
+        Ok(Ok(nonce)) => {
+            response.headers_mut().insert(&REPLAY_NONCE, nonce);
+        }
+        other => {
+            let why = other.err().map(|error| error.to_string());
+            tracing::warn!(why, "no nonce could be minted");
+            if new_nonce {
+                *response = Rejection::unavailable("the server cannot make nonces now; try again", SHED_FOR)
+                    .into_response();
+            }
+        }
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+fn add_headers(app: &App, response: &mut Response<Body>, id: &str, is_directory: bool) {
+    let headers = response.headers_mut();
+    if !is_directory {
+        headers.append(header::LINK, app.directories.index_link());
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let exposed = HeaderValue::from_static("Link, Location, Replay-Nonce, Retry-After");
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(&REQUEST_ID, value);
+    }
+}
+
+/// RFC 8555 §6.1: browsers ask before they POST a media type of their own.
+fn preflight() -> Response<Body> {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+fn record(method: &Method, endpoint: &str, response: &Response<Body>, started: Instant) {
+    let seconds = started.elapsed().as_secs_f64();
+    let status = response.status();
+    let problem = response.extensions().get::<Told>().map_or("none", |told| told.0.name());
+    metrics::counter!("chancery_requests_total", "endpoint" => endpoint.to_owned(), "problem" => problem,
+        "status" => status.as_str().to_owned())
+    .increment(1);
+    metrics::histogram!("chancery_request_seconds", "endpoint" => endpoint.to_owned()).record(seconds);
+    if *method == Method::POST || status.is_server_error() {
+        tracing::info!(%method, endpoint, status = status.as_u16(), problem, milliseconds = seconds * 1000.0, "request");
+    } else {
+        tracing::debug!(%method, endpoint, status = status.as_u16(), problem, "request");
+    }
+}

@@ -1,0 +1,115 @@
+//! Floor 4: the ACME surface. Thin handlers on the services: check the signature, call one use case, show its result.
+
+mod accounts;
+mod authorizations;
+mod certificates;
+mod challenges;
+mod directory;
+mod envelope;
+mod key_change;
+mod nonces;
+pub mod operations;
+mod orders;
+mod problem;
+mod renewal;
+mod revocation;
+mod signed;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::acme::problem::{Problem, ProblemType};
+use crate::service::Services;
+use problem::Rejection;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct App {
+    services: Arc<Services>,
+    directories: Arc<directory::Directories>,
+    in_flight: Arc<Semaphore>,
+    reserved: usize,
+    request_timeout: Duration,
+}
+
+/// The largest request body that is read (GEN-06).
+const MAX_BODY: usize = 64 * 1024;
+
+impl App {
+    /// At most `max_in_flight` requests run at once; above that, requests are shed (GEN-16). A fifth of the places is
+    /// kept for those that are shed last.
+    pub fn new(services: Arc<Services>, max_in_flight: usize, request_timeout: Duration) -> Self {
+        Self {
+            directories: Arc::new(directory::Directories::new(&services)),
+            services,
+            in_flight: Arc::new(Semaphore::new(max_in_flight)),
+            reserved: max_in_flight / 5,
+            request_timeout,
+        }
+    }
+
+    /// The ACME surface.
+    pub fn router(self) -> Router {
+        let resources = Router::new()
+            .route("/directory", get(directory::get).post(directory::post))
+            .route("/profiles/{profile}/directory", get(directory::get_profile).post(directory::post_profile))
+            .route("/new-nonce", get(nonces::get).head(nonces::head))
+            .route("/new-account", post(accounts::new_account))
+            .route("/new-order", post(orders::new_order))
+            .route("/profiles/{profile}/new-order", post(orders::new_profile_order))
+            .route("/new-authz", post(authorizations::new_authorization))
+            .route("/profiles/{profile}/new-authz", post(authorizations::new_profile_authorization))
+            .route("/revoke-cert", post(revocation::revoke))
+            .route("/key-change", post(key_change::key_change))
+            .route("/account/{account}", post(accounts::account))
+            .route("/account/{account}/orders", post(accounts::orders))
+            .route("/order/{order}", post(orders::order))
+            .route("/order/{order}/finalize", post(orders::finalize))
+            .route("/authorization/{authorization}", post(authorizations::authorization))
+            .route("/challenge/{authorization}/{type}", post(challenges::challenge))
+            .route("/certificate/{serial}", post(certificates::certificate))
+            .route("/certificate/{serial}/{alternate}", post(certificates::alternate))
+            .route("/renewal-info/{id}", get(renewal::renewal_info))
+            .route("/crl/{file}", get(certificates::crl))
+            .route("/issuer/{file}", get(certificates::issuer))
+            .fallback(|| async { Rejection::from(not_found()) })
+            .method_not_allowed_fallback(|| async { Rejection::from(wrong_method()) });
+        let prefix = self.services.urls.prefix().to_owned();
+        let router = if prefix.is_empty() {
+            resources
+        } else {
+            Router::new().nest(&prefix, resources.clone()).merge(resources)
+        };
+        router
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn_with_state(self.clone(), envelope::envelope))
+            .with_state(self)
+    }
+}
+
+fn not_found() -> Problem {
+    Problem::malformed("there is nothing at this URL; the directory lists what there is").with_status(404)
+}
+
+fn wrong_method() -> Problem {
+    Problem::malformed("this resource does not take this method; the Allow header lists those that it takes")
+        .with_status(405)
+}
+
+/// A panic in a request is a bug: it is logged by the panic hook, and the client learns nothing but that.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+    let mut response =
+        Rejection::from(Problem::new(ProblemType::ServerInternal, "the server failed; this was logged"))
+            .into_response();
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}

@@ -1,0 +1,243 @@
+//! Signed requests (RFC 8555 §6.2 to §6.5), checked in the order of design I-8: size and media type, shape, algorithm,
+//! `url`, account, signature, nonce. Nothing is spent before the signature holds, and only then is there a payload.
+
+use axum::body::Body;
+use axum::extract::{OriginalUri, Request};
+use axum::http::header;
+use http_body_util::{BodyExt, Limited};
+
+use super::problem::Rejection;
+use super::{App, MAX_BODY};
+use crate::acme::account::{Account, AccountStatus};
+use crate::acme::authorization::Authorization;
+use crate::acme::certificate::{Certificate, Serial};
+use crate::acme::id::{AccountId, AuthorizationId, OrderId};
+use crate::acme::order::Order;
+use crate::acme::problem::{Problem, ProblemType};
+use crate::admission::Redemption;
+use crate::jose::{Jws, KeyReference, PublicKey};
+use crate::service::ServiceError;
+use crate::storage::{StorageError, Store};
+
+/// A verified request of an account, with the resource that its URL names, if there is one.
+pub(super) struct Signed<R> {
+    /// Who signed.
+    pub(super) account: Account,
+    /// What the URL names; of whichever account.
+    resource: Option<R>,
+    /// The payload's octets.
+    pub(super) payload: Vec<u8>,
+}
+
+/// What a request's URL may name. It is read together with the account, in one statement.
+pub(super) trait Resource: Sized {
+    /// What the URL has.
+    type Key;
+    /// In words.
+    const NAME: &'static str;
+    /// Reads account and resource.
+    async fn read(
+        store: &Store,
+        account: &AccountId,
+        key: &Self::Key,
+    ) -> Result<Option<(Account, Option<Self>)>, StorageError>;
+    /// Whose it is.
+    fn owner(&self) -> &AccountId;
+}
+
+macro_rules! resources {
+    ($($type:ty, $key:ty, $name:literal, $read:ident;)*) => {$(
+        impl Resource for $type {
+            type Key = $key;
+            const NAME: &'static str = $name;
+            async fn read(
+                store: &Store,
+                account: &AccountId,
+                key: &$key,
+            ) -> Result<Option<(Account, Option<Self>)>, StorageError> {
+                store.$read(account, key).await
+            }
+            fn owner(&self) -> &AccountId {
+                &self.account_id
+            }
+        }
+    )*};
+}
+
+resources! {
+    Authorization, AuthorizationId, "authorization", account_and_authorization;
+    Certificate, Serial, "certificate", account_and_certificate;
+    Order, OrderId, "order", account_and_order;
+}
+
+/// No resource but the account itself.
+pub(super) struct Alone;
+
+impl Resource for Alone {
+    type Key = ();
+    const NAME: &'static str = "resource";
+    async fn read(
+        store: &Store,
+        account: &AccountId,
+        (): &(),
+    ) -> Result<Option<(Account, Option<Self>)>, StorageError> {
+        Ok(store.account(account).await?.map(|account| (account, None)))
+    }
+    #[expect(clippy::unreachable, reason = "`read` never makes one")]
+    fn owner(&self) -> &AccountId {
+        unreachable!("there is no such value")
+    }
+}
+
+impl<R: Resource> Signed<R> {
+    /// The resource, which must be there and be the signer's (GEN-11).
+    pub(super) fn resource(self) -> Result<(Account, R, Vec<u8>), Rejection> {
+        let resource = self.resource.ok_or_else(|| Rejection::missing(R::NAME))?;
+        if *resource.owner() != self.account.id {
+            return Err(Rejection::not_yours());
+        }
+        Ok((self.account, resource, self.payload))
+    }
+}
+
+/// A request that was read and whose shape is right, but whose signature is not yet checked.
+pub(super) struct Unverified {
+    /// The JWS.
+    pub(super) jws: Jws,
+    url: String,
+}
+
+impl App {
+    /// Size, media type, shape, algorithm, `url`, and the nonce's shape. Touches no store.
+    pub(super) async fn unverified(&self, request: Request) -> Result<Unverified, Rejection> {
+        let url = self.official_url(&request);
+        let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = media_type.and_then(|value| value.split(';').next()).map(str::trim);
+        if media_type.is_none_or(|value| !value.eq_ignore_ascii_case("application/jose+json")) {
+            return Err(Problem::malformed("the Content-Type must be application/jose+json (RFC 8555 §6.2)")
+                .with_status(415)
+                .into());
+        }
+        let body = read_body(request.into_body()).await?;
+        let jws = Jws::parse(&body)?;
+        match &jws.url {
+            None => {
+                return Err(Problem::malformed("the protected header has no \"url\" (RFC 8555 §6.4)").into());
+            }
+            Some(signed) if *signed != url => {
+                let detail = format!("the protected header's \"url\" must be {url}, the URL of the request");
+                return Err(Problem::new(ProblemType::Unauthorized, detail).into());
+            }
+            Some(_) => {}
+        }
+        if jws.nonce.is_none() || !jws.nonce_is_well_formed() {
+            return Err(bad_nonce("it must be there and be base64url"));
+        }
+        Ok(Unverified { jws, url })
+    }
+
+    /// The URL that the request has under the external URL, whatever `Host` says (GEN-09).
+    fn official_url(&self, request: &Request) -> String {
+        let uri =
+            request.extensions().get::<OriginalUri>().map_or_else(|| request.uri(), |original| &original.0);
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        self.services.urls.of(path.strip_prefix(self.services.urls.prefix()).unwrap_or(path))
+    }
+
+    /// A request signed by an account's `kid`: everything but new-account and some revocations (JWS-05).
+    pub(super) async fn signed<R: Resource>(
+        &self,
+        request: Request,
+        key: R::Key,
+    ) -> Result<Signed<R>, Rejection> {
+        let unverified = self.unverified(request).await?;
+        self.by_account(unverified, key).await
+    }
+
+    /// Checks a request that an account signed.
+    pub(super) async fn by_account<R: Resource>(
+        &self,
+        unverified: Unverified,
+        key: R::Key,
+    ) -> Result<Signed<R>, Rejection> {
+        let Unverified { jws, .. } = unverified;
+        let KeyReference::Kid(kid) = &jws.key else {
+            return Err(
+                Problem::malformed("this request must be signed with \"kid\", the account's URL").into()
+            );
+        };
+        let unknown =
+            || Problem::new(ProblemType::AccountDoesNotExist, "\"kid\" is no account of this server");
+        let id = self.services.urls.parse_account(kid).ok_or_else(unknown)?;
+        let read = R::read(&self.services.store, &id, &key).await.map_err(ServiceError::from)?;
+        let (account, resource) = read.ok_or_else(unknown)?;
+        if account.status != AccountStatus::Valid {
+            let detail = format!("the account is {}", account.status.as_str());
+            return Err(Problem::new(ProblemType::Unauthorized, detail).into());
+        }
+        let public_key = PublicKey::from_stored(&account.jwk)?;
+        let payload = jws.verify(&public_key)?.to_vec();
+        self.redeem(&jws).await?;
+        Ok(Signed { account, resource, payload })
+    }
+
+    /// Checks a request that carries its own key. Answers the payload and the key.
+    pub(super) async fn by_key(&self, unverified: Unverified) -> Result<(Vec<u8>, PublicKey), Rejection> {
+        let Unverified { jws, .. } = unverified;
+        let KeyReference::Jwk(public_key) = &jws.key else {
+            return Err(Problem::malformed("this request must be signed with \"jwk\", the key itself").into());
+        };
+        let payload = jws.verify(public_key)?.to_vec();
+        self.redeem(&jws).await?;
+        Ok((payload, public_key.clone()))
+    }
+
+    async fn redeem(&self, jws: &Jws) -> Result<(), Rejection> {
+        let nonce = jws.nonce.as_deref().unwrap_or_default();
+        match self.services.nonces.redeem(nonce).await {
+            Ok(Redemption::Accepted) => Ok(()),
+            Ok(Redemption::Refused(why)) => Err(bad_nonce(why.as_str())),
+            Err(error) => {
+                tracing::warn!(%error, "a nonce could not be redeemed");
+                Err(Rejection::unavailable("the server cannot check nonces now; try again", 2))
+            }
+        }
+    }
+}
+
+impl Unverified {
+    /// The URL that the request was made to.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// acme.sh knows this problem by the beginning of its detail (NON-03).
+fn bad_nonce(why: &str) -> Rejection {
+    Problem::new(ProblemType::BadNonce, format!("JWS has an invalid anti-replay nonce: {why}")).into()
+}
+
+/// Reads no further than the limit (GEN-06).
+async fn read_body(body: Body) -> Result<Vec<u8>, Rejection> {
+    let too_large = || {
+        let detail = format!("the request body is larger than {MAX_BODY} octets");
+        Problem::malformed(detail).with_status(413)
+    };
+    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        return Err(too_large().into());
+    }
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large().into()),
+        Err(_) => Err(Problem::malformed("the request body could not be read").into()),
+    }
+}
+
+/// A pure read: the payload must be the empty string (JWS-13).
+pub(super) fn post_as_get(payload: &[u8]) -> Result<(), Rejection> {
+    if payload.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::malformed("this resource is read by POST-as-GET: the payload must be empty (RFC 8555 §6.3)")
+        .into())
+}

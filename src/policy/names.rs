@@ -1,0 +1,133 @@
+//! May this name be issued under this profile (ORD-03, design §6)?
+
+use thiserror::Error;
+
+use crate::acme::identifier::Identifier;
+use crate::acme::problem::ProblemType;
+use crate::acme::profile::Profile;
+
+/// Why a well-formed identifier is not issued.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NameRefusal {
+    /// The profile's list of denied names has it.
+    #[error("the name is denied by the policy of profile {0:?}")]
+    Denied(String),
+    /// IP addresses are off.
+    #[error("profile {0:?} issues no certificates for IP addresses")]
+    IpAddress(String),
+    /// The profile has a list of allowed names, and this is not among them.
+    #[error("the name is not among those that profile {0:?} may issue")]
+    NotAllowed(String),
+    /// One label only.
+    #[error("the name needs at least two labels under profile {0:?}")]
+    SingleLabel(String),
+    /// Wildcards are off.
+    #[error("profile {0:?} issues no wildcard certificates")]
+    Wildcard(String),
+}
+
+impl NameRefusal {
+    /// The error type: a form that is never accepted is `malformed`, the rest is policy.
+    pub const fn kind(&self) -> ProblemType {
+        match self {
+            Self::SingleLabel(_) => ProblemType::Malformed,
+            _ => ProblemType::RejectedIdentifier,
+        }
+    }
+}
+
+/// Says whether a certificate for `identifier` may be issued under `profile`.
+pub fn check(identifier: &Identifier, profile: &Profile) -> Result<(), NameRefusal> {
+    let name = || profile.name.clone();
+    match identifier {
+        Identifier::Ip(_) if !profile.ip_addresses => return Err(NameRefusal::IpAddress(name())),
+        Identifier::Dns(text) => {
+            if identifier.is_wildcard() && !profile.wildcards {
+                return Err(NameRefusal::Wildcard(name()));
+            }
+            if !text.trim_start_matches("*.").contains('.') && !profile.single_label_names {
+                return Err(NameRefusal::SingleLabel(name()));
+            }
+        }
+        Identifier::Ip(_) => {}
+    }
+    let value = identifier.base().value();
+    if profile.denied_names.iter().any(|pattern| matches(pattern, &value)) {
+        return Err(NameRefusal::Denied(name()));
+    }
+    // A wildcard stands for every name below its base, so a pattern that covers only the base is not enough.
+    let covered = |pattern: &String| {
+        if identifier.is_wildcard() {
+            below(pattern, &value) || *pattern == format!(".{value}")
+        } else {
+            matches(pattern, &value)
+        }
+    };
+    if !profile.allowed_names.is_empty() && !profile.allowed_names.iter().any(covered) {
+        return Err(NameRefusal::NotAllowed(name()));
+    }
+    Ok(())
+}
+
+/// Whether `pattern` (a name, or `.suffix` for all below it) covers `value`.
+fn matches(pattern: &str, value: &str) -> bool {
+    pattern == value || below(pattern, value)
+}
+
+fn below(pattern: &str, value: &str) -> bool {
+    pattern.starts_with('.') && value.len() > pattern.len() && value.ends_with(pattern)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acme::profile::{AuthorizationMode, KeyType};
+    use std::time::Duration;
+
+    fn profile(allowed: &[&str], denied: &[&str]) -> Profile {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        Profile {
+            name: "p".into(),
+            description: String::new(),
+            authorization: AuthorizationMode::Challenge,
+            validity: Duration::from_secs(1),
+            backdate: Duration::ZERO,
+            key_types: KeyType::ALL.to_vec(),
+            client_auth: false,
+            common_name: false,
+            allowed_names: list(allowed),
+            denied_names: list(denied),
+            wildcards: true,
+            ip_addresses: false,
+            single_label_names: false,
+            challenge_types: Vec::new(),
+            reuse_authorizations: true,
+        }
+    }
+
+    fn verdict(profile: &Profile, kind: &str, name: &str) -> Result<(), NameRefusal> {
+        check(&Identifier::parse(kind, name).expect("well-formed"), profile)
+    }
+
+    #[test]
+    fn ord_03_names_are_held_against_the_profile() {
+        let open = profile(&[], &["bad.test", ".denied.test"]);
+        assert_eq!(verdict(&open, "dns", "a.test"), Ok(()));
+        assert_eq!(verdict(&open, "dns", "test"), Err(NameRefusal::SingleLabel("p".into())));
+        assert_eq!(verdict(&open, "dns", "bad.test"), Err(NameRefusal::Denied("p".into())));
+        assert_eq!(verdict(&open, "dns", "x.denied.test"), Err(NameRefusal::Denied("p".into())));
+        assert_eq!(verdict(&open, "dns", "denied.test"), Ok(()));
+        assert_eq!(verdict(&open, "ip", "192.0.2.1"), Err(NameRefusal::IpAddress("p".into())));
+        let listed = profile(&["exact.test", ".below.test"], &[]);
+        assert_eq!(verdict(&listed, "dns", "exact.test"), Ok(()));
+        assert_eq!(verdict(&listed, "dns", "a.b.below.test"), Ok(()));
+        assert_eq!(verdict(&listed, "dns", "*.below.test"), Ok(()));
+        for refused in ["*.exact.test", "below.test", "notbelow.test", "a.exact.test"] {
+            assert_eq!(
+                verdict(&listed, "dns", refused),
+                Err(NameRefusal::NotAllowed("p".into())),
+                "{refused}"
+            );
+        }
+    }
+}

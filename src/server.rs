@@ -1,0 +1,315 @@
+//! The roof: builds the services from the configuration, binds the listeners, serves, and drains.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::acme::identifier::Identifier;
+use crate::acme::time::{Clock, FleetClock};
+use crate::admission::{MemoryNonces, Nonces, RedisConfig, RedisNonces};
+use crate::config::{Config, Database, Tls};
+use crate::http::{App, operations};
+use crate::listener::{self, ListenerLimits, ReloadingCertificate};
+use crate::network::{Network, NetworkConfig};
+use crate::pki::authority::{self, AuthorityKey};
+use crate::pki::chain;
+use crate::pki::issuer::LocalIssuer;
+use crate::pki::weak_keys::WeakKeys;
+use crate::service::{Jobs, Services, Settings, Urls};
+use crate::storage::Store;
+use crate::telemetry::Metrics;
+use crate::validation::ValidationConfig;
+use crate::worker;
+
+/// Why a replica cannot start; the text says what to do.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a replica waits for Postgres or Redis when it starts, before it says that they are missing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the certificate of the ACME listener is looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
+
+/// Opens the database of the configuration.
+pub async fn open_store(config: &Config) -> Result<Store, StartError> {
+    Ok(match &config.database {
+        Database::Postgres(url) => Store::postgres(url.expose(), config.database_connections).await?,
+        Database::Sqlite(path) => {
+            make_data_dir(path.parent().unwrap_or_else(|| Path::new(".")))?;
+            Store::sqlite(path).await?
+        }
+    })
+}
+
+/// Brings the schema up to date, waiting a little for a database that is not there yet.
+pub async fn migrate(store: &Store) -> Result<(), StartError> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match store.migrate().await {
+            Ok(()) => return Ok(()),
+            Err(error @ crate::storage::StorageError::Unavailable(_)) if started.elapsed() < PATIENCE => {
+                tracing::warn!(%error, "waiting for the database");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The issuer of the configuration: the files that it names, or those of the data folder, made if they are not there.
+pub fn open_issuer(config: &Config) -> Result<LocalIssuer, StartError> {
+    let Some(files) = &config.ca.issuer else {
+        make_data_dir(&config.data_dir)?;
+        let (now, root) = (FleetClock::machine_now(), config.ca.include_root);
+        return Ok(authority::load_or_create(&config.data_dir, "Chancery", AuthorityKey::P256, now, root)?);
+    };
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let (certificate, key) = (read(&files.cert)?, zeroize::Zeroizing::new(read(&files.key)?));
+    let chains: Vec<String> = config.ca.chains.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+    Ok(LocalIssuer::from_pem(&certificate, &key, &chains, config.ca.include_root)?)
+}
+
+fn make_data_dir(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    if !path.exists() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+fn network(config: &Config) -> Result<Network, StartError> {
+    let validation = &config.validation;
+    let settings = NetworkConfig {
+        dns_servers: validation.dns_servers.clone(),
+        allow_networks: validation.allow_networks.clone(),
+        refuse_networks: validation.refuse_networks.clone(),
+        local_names: validation.local_names,
+        http_timeout: validation.timeout,
+        ..NetworkConfig::default()
+    };
+    Ok(Network::new(settings)?)
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        order_lifetime: config.order_lifetime,
+        authorization_lifetime: config.authorization_lifetime,
+        terms_of_service: config.terms_url.clone(),
+        website: config.website.clone(),
+        caa_identities: config.caa.identities.clone(),
+        check_caa: config.caa.check,
+        pre_authorization: config.pre_authorization,
+        lease: config.job.lease,
+        validation_attempts: config.validation.attempts,
+        validation: ValidationConfig {
+            http01_port: config.validation.http01_port,
+            tls_alpn01_port: config.validation.tlsalpn01_port,
+        },
+        crl_interval: config.crl.interval,
+        crl_lifetime: config.crl.lifetime,
+    }
+}
+
+async fn nonces(config: &Config, clock: &Arc<FleetClock>) -> Result<Arc<dyn Nonces>, StartError> {
+    let Some(url) = &config.redis_url else {
+        let clock: Arc<dyn Clock> = Arc::<FleetClock>::clone(clock);
+        return Ok(Arc::new(MemoryNonces::new(config.nonce_lifetime, clock)));
+    };
+    let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
+    if let Err(error) = nonces.wait_until_ready(PATIENCE).await {
+        // The replica starts all the same: it becomes ready when Redis does.
+        tracing::error!(%error, "Redis is not there; requests that need a nonce are refused until it is");
+    }
+    Ok(nonces)
+}
+
+async fn services(
+    config: &Config,
+    clock: &Arc<FleetClock>,
+    issuer: &LocalIssuer,
+) -> Result<Services, StartError> {
+    let store = open_store(config).await?;
+    migrate(&store).await?;
+    Ok(Services {
+        nonces: nonces(config, clock).await?,
+        store,
+        network: Arc::new(network(config)?),
+        issuer: Arc::new(issuer.clone()),
+        weak_keys: WeakKeys::from_files(&config.ca.weak_keys)?,
+        profiles: config.profiles.clone(),
+        clock: Arc::<FleetClock>::clone(clock),
+        urls: Urls::new(&config.external_url, &config.ca.public_url),
+        crl_wanted: tokio::sync::Notify::new(),
+        jobs: Jobs::new(config.validation.concurrency),
+        settings: settings(config),
+    })
+}
+
+/// Runs a replica until SIGTERM or SIGINT, then drains it. `local` prints the newcomer's next steps.
+pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), StartError> {
+    let clock = Arc::new(FleetClock::default());
+    let issuer = open_issuer(&config)?;
+    let services = Arc::new(services(&config, &clock, &issuer).await?);
+    worker::compare_clocks(&services, &clock).await?;
+
+    let tls = tls(&config, &issuer)?;
+    let bind = |address| async move {
+        TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
+    };
+    let listener = bind(config.listen).await?;
+    let operations = bind(config.ops_listen).await?;
+    let stop = CancellationToken::new();
+    let limits = ListenerLimits {
+        max_connections: config.http.max_connections,
+        header_timeout: config.http.header_timeout,
+        ..ListenerLimits::default()
+    };
+    let app = App::new(Arc::clone(&services), config.http.max_in_flight, config.http.request_timeout);
+    let drain = config.shutdown_timeout;
+    let acme = tokio::spawn(listener::serve(
+        listener,
+        tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
+        app.router(),
+        limits,
+        stop.clone(),
+        drain,
+    ));
+    let working = tokio::spawn(worker::run(Arc::clone(&services), clock, config.job.tick, stop.clone()));
+    let stopped = CancellationToken::new();
+    let rendering = metrics.clone();
+    let router = operations::router(Arc::clone(&services), Arc::new(move || rendering.render()));
+    let operating = tokio::spawn(listener::serve(
+        operations,
+        None,
+        router,
+        limits,
+        stopped.clone(),
+        Duration::from_secs(1),
+    ));
+    tokio::spawn(metrics.upkeep(stopped.clone()));
+    if let Some((certificate, _)) = tls {
+        tokio::spawn(renew_tls(config.clone(), issuer, certificate, stopped.clone()));
+    }
+    tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ops = %config.ops_listen, "serving");
+    if local {
+        print_first_steps(&config, &services.urls);
+    }
+
+    wait_for_signal().await?;
+    tracing::info!("stopping: no new requests; running ones end, jobs are handed back");
+    services.jobs.stop();
+    stop.cancel();
+    let _ = tokio::join!(acme, working);
+    services.jobs.drain(drain).await;
+    stopped.cancel();
+    let _ = operating.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+type ListenerTls = (Arc<ReloadingCertificate>, Arc<rustls::ServerConfig>);
+
+fn tls(config: &Config, issuer: &LocalIssuer) -> Result<Option<ListenerTls>, StartError> {
+    let Some((chain, key)) = tls_certificate(config, issuer)? else { return Ok(None) };
+    let certificate = ReloadingCertificate::from_pem(&chain, &key)?;
+    let tls = listener::tls_config(Arc::clone(&certificate))?;
+    Ok(Some((certificate, tls)))
+}
+
+type PemPair = (Vec<u8>, zeroize::Zeroizing<Vec<u8>>);
+
+/// The certificate that the listener shows, in PEM: a new one of the own authority, or what the files hold now.
+fn tls_certificate(config: &Config, issuer: &LocalIssuer) -> Result<Option<PemPair>, StartError> {
+    match &config.tls {
+        Tls::Off => Ok(None),
+        Tls::Files { cert, key } => {
+            let read = |path: &Path| {
+                std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+            };
+            Ok(Some((read(cert)?, zeroize::Zeroizing::new(read(key)?))))
+        }
+        Tls::Auto => {
+            let names = listener_names(&config.external_url);
+            let (chain, key) = authority::server_certificate(issuer, &names, FleetClock::machine_now())?;
+            let (leaf, further) = chain.split_first().ok_or("no certificate was made for the listener")?;
+            let key = zeroize::Zeroizing::new(chain::pem(&key, "PRIVATE KEY").into_bytes());
+            Ok(Some((chain::to_pem(leaf, further).into_bytes(), key)))
+        }
+    }
+}
+
+/// The names of the listener's own certificate: this machine, and the external URL's host.
+fn listener_names(external_url: &str) -> Vec<Identifier> {
+    let mut names = vec![
+        Identifier::Dns("localhost".to_owned()),
+        Identifier::Ip(std::net::Ipv4Addr::LOCALHOST.into()),
+        Identifier::Ip(std::net::Ipv6Addr::LOCALHOST.into()),
+    ];
+    let host = external_url
+        .parse::<http::Uri>()
+        .ok()
+        .and_then(|uri| uri.host().map(str::to_owned))
+        .unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let kind = if host.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
+    if let Ok(name) = Identifier::parse(kind, host)
+        && !names.contains(&name)
+    {
+        names.push(name);
+    }
+    names
+}
+
+/// Replaces the listener's certificate before it ends: files are read again each hour, an own one is made anew each day.
+async fn renew_tls(
+    config: Config,
+    issuer: LocalIssuer,
+    certificate: Arc<ReloadingCertificate>,
+    stopped: CancellationToken,
+) {
+    let own = matches!(config.tls, Tls::Auto);
+    let period = if own { CERTIFICATE_CHECK * 24 } else { CERTIFICATE_CHECK };
+    while stopped.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+        let renewed = tls_certificate(&config, &issuer).and_then(|pair| {
+            let Some((chain, key)) = pair else { return Ok(()) };
+            Ok(certificate.store(&chain, &key)?)
+        });
+        if let Err(error) = renewed {
+            tracing::error!(%error, "the listener's certificate could not be renewed");
+        }
+    }
+}
+
+/// What `serve --local` tells a newcomer: two lines to paste.
+#[expect(clippy::print_stdout, reason = "these lines are for a person at a terminal")]
+fn print_first_steps(config: &Config, urls: &Urls) {
+    let directory = urls.directory(None);
+    let root = std::path::absolute(config.data_dir.join("root.pem")).unwrap_or_default();
+    let root = root.display();
+    let port = config.validation.http01_port;
+    println!(
+        "\nChancery serves {directory}\nClients trust    {root}\n\nA first certificate, with lego:\n\n  \
+         LEGO_CA_CERTIFICATES={root} lego --server {directory} --accept-tos --email you@example.org \
+         --path lego-data --domains app.localhost --http --http.port :{port} run\n\nor with certbot:\n\n  \
+         REQUESTS_CA_BUNDLE={root} certbot certonly --non-interactive --agree-tos --email you@example.org \
+         --server {directory} --config-dir certbot-data --work-dir certbot-data --logs-dir certbot-data \
+         --standalone --http-01-port {port} --domains app.localhost\n"
+    );
+}

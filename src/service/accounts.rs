@@ -1,0 +1,161 @@
+//! new-account, account update and deactivation (RFC 8555 §7.3).
+
+use super::Services;
+use super::refusal::{Refusal, ServiceError};
+use crate::acme::account::{Account, AccountStatus};
+use crate::acme::id::{AccountId, OrderId};
+use crate::acme::message::{AccountUpdate, NewAccount};
+use crate::acme::problem::{Problem, ProblemType};
+use crate::jose::PublicKey;
+
+/// How many contacts an account may have (ACC-05).
+const MAX_CONTACTS: usize = 10;
+
+/// How many orders a page of the account's list has (ACC-09).
+const ORDERS_PER_PAGE: i64 = 100;
+
+/// Finds or makes the account of `key`. Says whether it was made (RFC 8555 §7.3, §7.3.1).
+pub async fn new_account(
+    services: &Services,
+    key: &PublicKey,
+    request: NewAccount,
+) -> Result<(Account, bool), ServiceError> {
+    let thumbprint = key.thumbprint();
+    // The same key again is answered with the same account, whatever else is in the payload (ACC-02).
+    if let Some(account) = services.store.account_by_key(&thumbprint).await? {
+        return existing(account);
+    }
+    if request.only_return_existing {
+        return Err(Refusal::AccountDoesNotExist.into());
+    }
+    check_contacts(&request.contacts)?;
+    if let Some(terms) = &services.settings.terms_of_service
+        && !request.terms_agreed
+    {
+        return Err(Refusal::UserActionRequired(terms.clone()).into());
+    }
+    let now = services.now();
+    let account = Account {
+        id: AccountId::new(),
+        key_thumbprint: thumbprint.clone(),
+        jwk: key.to_jwk(),
+        status: AccountStatus::Valid,
+        contacts: request.contacts,
+        terms_agreed_at: request.terms_agreed.then_some(now),
+        created_at: now,
+    };
+    if services.store.insert_account(&account).await? {
+        return Ok((account, true));
+    }
+    // Another request with this key was faster.
+    match services.store.account_by_key(&thumbprint).await? {
+        Some(account) => existing(account),
+        None => Err(ServiceError::Internal("an account's key is taken by no account".to_owned())),
+    }
+}
+
+fn existing(account: Account) -> Result<(Account, bool), ServiceError> {
+    match account.status {
+        AccountStatus::Valid => Ok((account, false)),
+        AccountStatus::Deactivated | AccountStatus::Revoked => Err(Refusal::AccountDeactivated.into()),
+    }
+}
+
+/// RFC 8555 §7.3: `mailto:` with one address and no hfields (RFC 6068).
+fn check_contacts(contacts: &[String]) -> Result<(), ServiceError> {
+    if contacts.len() > MAX_CONTACTS {
+        return Err(Refusal::Malformed(format!("an account may have at most {MAX_CONTACTS} contacts")).into());
+    }
+    for contact in contacts {
+        let shown = || contact.chars().take(128).collect();
+        let Some(address) = contact.strip_prefix("mailto:") else {
+            return Err(Refusal::UnsupportedContact(shown()).into());
+        };
+        if !is_address(address) {
+            return Err(Refusal::InvalidContact(shown()).into());
+        }
+    }
+    Ok(())
+}
+
+/// One `local@domain`: no list, no hfields, no display name, no white space.
+fn is_address(address: &str) -> bool {
+    let Some((local, domain)) = address.rsplit_once('@') else { return false };
+    let plain =
+        |b: u8| b.is_ascii_graphic() && !matches!(b, b',' | b'?' | b'<' | b'>' | b'@' | b'"' | b'(' | b')');
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    address.len() <= 254
+        && (1..=64).contains(&local.len())
+        && local.bytes().all(plain)
+        && domain.split('.').all(label)
+        && domain.contains('.')
+}
+
+/// Changes contacts or deactivates (RFC 8555 §7.3.2, §7.3.6). Answers the account as it is afterwards.
+pub async fn update(
+    services: &Services,
+    mut account: Account,
+    request: AccountUpdate,
+) -> Result<Account, ServiceError> {
+    match request.status.as_deref() {
+        None | Some("valid") => {}
+        Some("deactivated") => {
+            let gone = Problem::new(ProblemType::Unauthorized, "the account was deactivated");
+            services.store.deactivate_account(&account.id, gone.to_json().to_string()).await?;
+            account.status = AccountStatus::Deactivated;
+            return Ok(account);
+        }
+        Some(other) => {
+            let shown: String = other.chars().take(32).collect();
+            let detail = format!("an account's status can be set to \"deactivated\" only, not to {shown:?}");
+            return Err(Refusal::Malformed(detail).into());
+        }
+    }
+    if let Some(contacts) = request.contacts {
+        check_contacts(&contacts)?;
+        if !services.store.update_contacts(&account.id, &contacts).await? {
+            return Err(Refusal::Unauthorized("the account is not valid").into());
+        }
+        account.contacts = contacts;
+    }
+    Ok(account)
+}
+
+/// A page of the account's orders, and where the next one begins (RFC 8555 §7.1.2.1).
+pub async fn orders(
+    services: &Services,
+    account: &AccountId,
+    after: &str,
+) -> Result<(Vec<OrderId>, Option<OrderId>), ServiceError> {
+    let mut page = services.store.orders_of_account(account, after, ORDERS_PER_PAGE + 1).await?;
+    let full = i64::try_from(page.len()).is_ok_and(|len| len > ORDERS_PER_PAGE);
+    if full {
+        page.pop();
+    }
+    let next = if full { page.last().cloned() } else { None };
+    Ok((page, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acc_05_contacts_are_one_address_each() {
+        let check = |contact: &str| check_contacts(&[contact.to_owned()]);
+        assert!(check("mailto:admin@example.org").is_ok());
+        assert!(matches!(check("tel:+1"), Err(ServiceError::Refused(Refusal::UnsupportedContact(_)))));
+        for bad in [
+            "mailto:",
+            "mailto:a",
+            "mailto:a@b,c@d.e",
+            "mailto:a@b.c?subject=x",
+            "mailto:a b@c.d",
+            "mailto:A <a@b.c>",
+        ] {
+            assert!(matches!(check(bad), Err(ServiceError::Refused(Refusal::InvalidContact(_)))), "{bad}");
+        }
+        assert!(check_contacts(&vec!["mailto:a@b.c".to_owned(); 11]).is_err());
+    }
+}

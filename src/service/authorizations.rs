@@ -1,0 +1,60 @@
+//! new-authz and deactivation of authorizations (RFC 8555 §7.4.1, §7.5.2).
+
+use super::refusal::{Refusal, ServiceError};
+use super::{Services, names, orders};
+use crate::acme::account::Account;
+use crate::acme::authorization::{Authorization, AuthorizationStatus, Outcome};
+use crate::acme::message::{AuthorizationUpdate, NewAuthorization};
+
+/// Pre-authorization for one identifier (AUT-04).
+pub async fn new_authorization(
+    services: &Services,
+    account: &Account,
+    request: NewAuthorization,
+    directory: Option<&str>,
+) -> Result<Authorization, ServiceError> {
+    if !services.settings.pre_authorization {
+        return Err(Refusal::Unauthorized("pre-authorization is off here; place an order instead").into());
+    }
+    let now = services.now().truncated();
+    let profile = services.profile(None, directory)?;
+    let identifiers = names::read(std::slice::from_ref(&request.identifier), profile)?;
+    let [identifier] = identifiers.as_slice() else {
+        return Err(ServiceError::Internal("one identifier was read as several".to_owned()));
+    };
+    if identifier.is_wildcard() {
+        let detail = "pre-authorization is for names without a wildcard (RFC 8555 §7.4.1)";
+        return Err(Refusal::Malformed(detail.to_owned()).into());
+    }
+    let authorization = orders::new_authorization(services, account, profile, identifier, now)?;
+    services.store.insert_authorization(&authorization, now).await?;
+    Ok(authorization)
+}
+
+/// Gives an authorization up (AUT-03). Answers it as it is afterwards.
+pub async fn update(
+    services: &Services,
+    mut authorization: Authorization,
+    request: AuthorizationUpdate,
+) -> Result<Authorization, ServiceError> {
+    match request.status.as_deref() {
+        None => return Ok(authorization),
+        Some("deactivated") => {}
+        Some(other) => {
+            let shown: String = other.chars().take(32).collect();
+            let detail =
+                format!("an authorization's status can be set to \"deactivated\" only, not to {shown:?}");
+            return Err(Refusal::Malformed(detail).into());
+        }
+    }
+    let now = services.now();
+    if services.store.deactivate_authorization(&authorization.id, &authorization.account_id, now).await? {
+        authorization.outcome = Outcome::Deactivated;
+        return Ok(authorization);
+    }
+    if authorization.status(now) == AuthorizationStatus::Deactivated {
+        return Ok(authorization);
+    }
+    let status = authorization.status(now).as_str();
+    Err(Refusal::Malformed(format!("the authorization is {status} and cannot be deactivated")).into())
+}

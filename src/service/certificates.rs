@@ -1,0 +1,91 @@
+//! Download and revocation (RFC 8555 §7.4.2, §7.6).
+
+use super::Services;
+use super::refusal::{Refusal, ServiceError};
+use crate::acme::account::Account;
+use crate::acme::certificate::{Certificate, RevocationReason, Serial};
+use crate::acme::message::RevokeCertificate;
+use crate::jose::PublicKey;
+use crate::pki;
+
+/// Who asks for a revocation.
+pub enum Revoker {
+    /// An account, by its `kid`.
+    Account(Account),
+    /// The holder of the certificate's private key, by `jwk`.
+    CertificateKey(PublicKey),
+}
+
+/// The chain that a client downloads: PEM, the leaf first (CRT-01). `None` if there is no such alternate.
+pub fn chain(services: &Services, certificate: &Certificate, alternate: usize) -> Option<String> {
+    let leaf = certificate.der.as_deref()?;
+    // A certificate of an issuer that was replaced: its chain is no longer at hand.
+    let ours = certificate.issuer_id == services.issuer.id();
+    let further = if ours { services.issuer.chains().get(alternate)?.as_slice() } else { &[] };
+    (ours || alternate == 0).then(|| pki::chain::to_pem(leaf, further))
+}
+
+/// Revokes a certificate that this server issued (CRT-04, CRT-05).
+pub async fn revoke(
+    services: &Services,
+    revoker: Revoker,
+    request: RevokeCertificate,
+) -> Result<(), ServiceError> {
+    let certificate = issued(services, &request.certificate).await?;
+    let now = services.now();
+    let by_key = match revoker {
+        Revoker::Account(account) => {
+            if certificate.account_id != account.id
+                && !authorized_for_all(services, &account, &certificate).await?
+            {
+                return Err(Refusal::Unauthorized(
+                    "the account neither ordered the certificate nor holds valid authorizations for all its names",
+                )
+                .into());
+            }
+            false
+        }
+        Revoker::CertificateKey(key) => {
+            if !key.has_spki(&certificate.public_key) {
+                return Err(
+                    Refusal::Unauthorized("the request is not signed by the certificate's key").into()
+                );
+            }
+            true
+        }
+    };
+    let code = request.reason.unwrap_or(0);
+    let reason = RevocationReason::from_code(code).ok_or(Refusal::BadRevocationReason(code))?;
+    // Whoever signs with the certificate's key has shown that it is out of its subscriber's hands (CRT-05).
+    let reason = if by_key { RevocationReason::KeyCompromise } else { reason };
+    if !services.store.revoke(&certificate, reason, by_key, now).await? {
+        return Err(Refusal::AlreadyRevoked.into());
+    }
+    tracing::info!(serial = %certificate.serial, reason = reason.code(), "revoked");
+    metrics::counter!("chancery_revocations_total").increment(1);
+    services.crl_wanted.notify_one();
+    Ok(())
+}
+
+/// The record of a certificate that a client sent, which must be ours to the last octet.
+async fn issued(services: &Services, der: &[u8]) -> Result<Certificate, ServiceError> {
+    let unknown = || Refusal::NotFound("certificate: this server did not issue it");
+    let serial = pki::certificate_serial(der).ok_or_else(|| {
+        Refusal::Malformed(
+            "\"certificate\" must be one certificate in DER, base64url without padding".to_owned(),
+        )
+    })?;
+    let serial = Serial::from_bytes(&serial).ok_or_else(unknown)?;
+    let (certificate, _) = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
+    if certificate.der.as_deref() == Some(der) { Ok(certificate) } else { Err(unknown().into()) }
+}
+
+async fn authorized_for_all(
+    services: &Services,
+    account: &Account,
+    certificate: &Certificate,
+) -> Result<bool, ServiceError> {
+    let names = &certificate.identifiers;
+    let held = services.store.valid_authorizations(&account.id, names, services.now()).await?;
+    Ok(names.iter().all(|name| held.iter().any(|authorization| authorization.ordered_identifier() == *name)))
+}

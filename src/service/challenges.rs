@@ -1,0 +1,49 @@
+//! Responding to a challenge (RFC 8555 §7.5.1): the answer is durable before it is given, and work starts at once.
+
+use std::sync::Arc;
+
+use super::refusal::{Refusal, ServiceError};
+use super::{Services, fault, validate};
+use crate::acme::account::Account;
+use crate::acme::authorization::{Authorization, AuthorizationStatus};
+use crate::acme::challenge::ChallengeType;
+use crate::acme::id::LeaseToken;
+use crate::storage::ValidationJob;
+
+/// Starts validation, once, whatever repeats (AUT-06). Answers the authorization as it is afterwards.
+pub async fn respond(
+    services: &Arc<Services>,
+    account: &Account,
+    mut authorization: Authorization,
+    kind: ChallengeType,
+) -> Result<Authorization, ServiceError> {
+    let now = services.now();
+    match authorization.status(now) {
+        AuthorizationStatus::Pending if authorization.attempted.is_none() => {}
+        // A repeat changes nothing: cert-manager and lego do this after a restart.
+        AuthorizationStatus::Pending | AuthorizationStatus::Valid | AuthorizationStatus::Invalid => {
+            return Ok(authorization);
+        }
+        over => {
+            let detail = format!("the authorization is {}; place a new order", over.as_str());
+            return Err(Refusal::Malformed(detail).into());
+        }
+    }
+    let mut job = ValidationJob {
+        authorization: authorization.clone(),
+        key_thumbprint: account.key_thumbprint.clone(),
+        lease: LeaseToken::new(),
+        claims: 1,
+    };
+    let until = now.plus(services.settings.lease);
+    if services.store.begin_validation(&job, kind, now, until).await? {
+        fault::point("validation-accepted");
+        authorization.attempted = Some(kind);
+        job.authorization.attempted = Some(kind);
+        services.jobs.spawn(validate::run(Arc::clone(services), job));
+        return Ok(authorization);
+    }
+    // Another replica took a response at the same moment, or the authorization ended.
+    let fresh = services.store.account_and_authorization(&account.id, &authorization.id).await?;
+    fresh.and_then(|(_, authorization)| authorization).ok_or_else(|| Refusal::NotFound("challenge").into())
+}

@@ -1,0 +1,278 @@
+//! finalize, and the issuance job that it makes (RFC 8555 §7.4; design I-4): begin and reserve, sign, record.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lease::{Held, settled};
+use super::orders::fill_random;
+use super::refusal::{Refusal, ServiceError};
+use super::validate::{MAX_CLAIMS, check_caa};
+use super::{DEFAULT_PROFILE, Services, fault};
+use crate::acme::account::Account;
+use crate::acme::certificate::Serial;
+use crate::acme::id::LeaseToken;
+use crate::acme::identifier::Identifier;
+use crate::acme::message::Finalize;
+use crate::acme::order::{Order, OrderStatus, Progress};
+use crate::acme::problem::{Problem, ProblemType};
+use crate::acme::profile::{AuthorizationMode, Profile};
+use crate::acme::time::Timestamp;
+use crate::pki::csr::Csr;
+use crate::pki::template::Template;
+use crate::policy::caa::CaaVerdict;
+use crate::storage::{IssuanceJob, Reservation, StorageError};
+
+/// CAA that was looked up longer ago than this is looked up again at issuance (RFC 8659 §7; AUT-14).
+const CAA_GOOD_FOR: Duration = Duration::from_secs(8 * 3600);
+
+/// How long the request waits for its certificate before it answers `processing`.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Takes a ready order into issuance and answers it as it is afterwards: usually `valid` (ORD-09, ORD-12).
+pub async fn finalize(
+    services: &Arc<Services>,
+    account: &Account,
+    mut order: Order,
+    request: Finalize,
+) -> Result<Order, ServiceError> {
+    let now = services.now();
+    let status = order.status(now);
+    if status != OrderStatus::Ready {
+        return Err(Refusal::OrderNotReady(status).into());
+    }
+    let profile = profile_of(services, &order);
+    let csr = Csr::parse(&request.csr, &profile.key_types).map_err(Refusal::Csr)?;
+    check_names(&csr, &order.identifiers)?;
+    if csr.key_thumbprint == account.key_thumbprint {
+        return Err(Refusal::CsrAccountKey.into());
+    }
+    if let Err(error) = csr.check_listed(&services.weak_keys) {
+        return Err(Refusal::Csr(error).into());
+    }
+    let key_sha256 = csr.key_sha256.clone();
+    let reservation = reserve(services, profile, &order, csr, now)?;
+    let lease = LeaseToken::new();
+    let until = now.plus(services.settings.lease);
+    if !services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await? {
+        return Err(not_begun(services, &order, &key_sha256).await?.into());
+    }
+    fault::point("issuance-begun");
+    order.progress = Progress::Processing;
+    order.serial = Some(reservation.serial);
+    let job = IssuanceJob { order_id: order.id.clone(), lease, claims: 1 };
+    let (done, finished) = tokio::sync::oneshot::channel();
+    let task = {
+        let (services, order) = (Arc::clone(services), order.clone());
+        async move {
+            let _ = done.send(issue(&services, &job, &order, &reservation).await);
+        }
+    };
+    services.jobs.spawn(task);
+    match tokio::time::timeout(PATIENCE, finished).await {
+        Ok(Ok(Issuance::Recorded)) => {
+            order.progress = Progress::Valid;
+            Ok(order)
+        }
+        Ok(Ok(Issuance::Failed(problem))) => {
+            order.progress = Progress::Invalid;
+            order.error = Some(problem);
+            Ok(order)
+        }
+        // The job goes on, here or in another replica; the client polls.
+        Ok(Ok(Issuance::Elsewhere) | Err(_)) | Err(_) => Ok(order),
+    }
+}
+
+fn profile_of<'s>(services: &'s Services, order: &Order) -> &'s Profile {
+    // A profile that was taken out of the configuration leaves its orders to the default one.
+    services.profiles.get(&order.profile).unwrap_or_else(|| &services.profiles[DEFAULT_PROFILE])
+}
+
+/// ORD-10: CN ∪ SAN = the order's identifiers, exactly.
+fn check_names(csr: &Csr, identifiers: &[Identifier]) -> Result<(), Refusal> {
+    let ordered: BTreeSet<&Identifier> = identifiers.iter().collect();
+    let asked: BTreeSet<&Identifier> = csr.names.iter().collect();
+    if ordered == asked {
+        return Ok(());
+    }
+    let list = |names: Vec<&&Identifier>| names.iter().map(|n| n.value()).collect::<Vec<_>>().join(", ");
+    let missing = list(ordered.difference(&asked).collect());
+    let extra = list(asked.difference(&ordered).collect());
+    Err(Refusal::CsrNames(match (missing.is_empty(), extra.is_empty()) {
+        (false, true) => format!("it lacks {missing}"),
+        (true, _) => format!("it also has {extra}"),
+        _ => format!("it lacks {missing}, and has {extra}"),
+    }))
+}
+
+/// Everything that will be signed, decided once (I-4).
+fn reserve(
+    services: &Services,
+    profile: &Profile,
+    order: &Order,
+    csr: Csr,
+    now: Timestamp,
+) -> Result<Reservation, ServiceError> {
+    let mut random = [0u8; 16];
+    fill_random(&mut random)?;
+    let not_before = order.not_before.unwrap_or_else(|| now.minus(profile.backdate)).truncated();
+    let not_after = order.not_after.unwrap_or_else(|| {
+        let last = Duration::from_secs(1);
+        not_before.plus(profile.validity).minus(last).min(services.issuer.not_after())
+    });
+    Ok(Reservation {
+        serial: Serial::from_random(random),
+        order_id: order.id.clone(),
+        account_id: order.account_id.clone(),
+        profile: order.profile.clone(),
+        issuer_id: services.issuer.id().to_owned(),
+        identifiers: order.identifiers.clone(),
+        key_sha256: csr.key_sha256,
+        public_key: csr.public_key,
+        not_before,
+        not_after: not_after.truncated(),
+        der: None,
+        issued_at: None,
+        revocation: None,
+    })
+}
+
+/// Why the compare-and-set found the order in another state than was read.
+async fn not_begun(services: &Services, order: &Order, key_sha256: &str) -> Result<Refusal, ServiceError> {
+    if services.store.key_is_blocked(key_sha256).await? {
+        return Ok(Refusal::CsrBlockedKey);
+    }
+    let fresh = services.store.order(&order.id).await?;
+    let status = fresh.map_or(OrderStatus::Invalid, |order| order.status(services.now()));
+    Ok(Refusal::OrderNotReady(if status == OrderStatus::Ready { OrderStatus::Processing } else { status }))
+}
+
+/// How an issuance job ended.
+enum Issuance {
+    /// The certificate is on record.
+    Recorded,
+    /// There will be none.
+    Failed(Problem),
+    /// The lease was lost or handed back.
+    Elsewhere,
+}
+
+/// Takes an issuance job over from a replica that lost it.
+pub async fn resume(services: Arc<Services>, job: IssuanceJob) {
+    let found = async {
+        let order = services.store.order(&job.order_id).await?;
+        let reservation = services.store.reservation(&job.order_id).await?;
+        Ok::<_, StorageError>(order.zip(reservation))
+    };
+    match found.await {
+        Ok(Some((order, reservation))) => {
+            tracing::info!(order = %job.order_id, claims = job.claims, "an issuance was taken over");
+            issue(&services, &job, &order, &reservation).await;
+        }
+        Ok(None) => tracing::error!(order = %job.order_id, "a processing order has no reservation"),
+        Err(error) => tracing::warn!(order = %job.order_id, %error, "an issuance could not be taken over"),
+    }
+}
+
+async fn issue(services: &Services, job: &IssuanceJob, order: &Order, reservation: &Reservation) -> Issuance {
+    let held = Held::Issuance(job);
+    tokio::select! {
+        biased;
+        issuance = work(services, job, order, reservation) => issuance,
+        () = held.keep(services) => Issuance::Elsewhere,
+        () = services.jobs.stopping() => {
+            held.hand_back(services).await;
+            Issuance::Elsewhere
+        }
+    }
+}
+
+async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation: &Reservation) -> Issuance {
+    let signed = match sign(services, job, order, reservation).await {
+        Ok(der) => der,
+        Err(problem) => {
+            tracing::warn!(order = %job.order_id, %problem, "issuance failed");
+            metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
+            while settled(services.store.fail_issuance(job, &problem).await).await.is_none() {}
+            return Issuance::Failed(problem);
+        }
+    };
+    fault::point("issuance-signed");
+    let recorded = loop {
+        let finished = services.store.finish_issuance(job, signed.clone(), services.now()).await;
+        if let Some(recorded) = settled(finished).await {
+            break recorded;
+        }
+    };
+    if !recorded {
+        return Issuance::Elsewhere;
+    }
+    fault::point("issuance-recorded");
+    metrics::counter!("chancery_issuances_total", "result" => "issued").increment(1);
+    tracing::info!(order = %job.order_id, serial = %reservation.serial, profile = %reservation.profile, "issued");
+    Issuance::Recorded
+}
+
+/// Signs what is on record. Taking a job over signs the same serial and content again (I-4).
+async fn sign(
+    services: &Services,
+    job: &IssuanceJob,
+    order: &Order,
+    reservation: &Reservation,
+) -> Result<Vec<u8>, Problem> {
+    let internal = |detail: &str| Problem::new(ProblemType::ServerInternal, detail);
+    if job.claims > MAX_CLAIMS {
+        return Err(internal("the certificate could not be issued"));
+    }
+    let profile = profile_of(services, order);
+    if profile.authorization == AuthorizationMode::Challenge {
+        check_caa_again(services, order).await?;
+    }
+    if reservation.issuer_id != services.issuer.id() {
+        return Err(internal("the issuer that the order was begun with is gone; place a new order"));
+    }
+    let template = template(services, profile, reservation);
+    services.issuer.issue(&template).await.map_err(|error| {
+        tracing::error!(order = %order.id, %error, "the issuer refused");
+        internal("the certificate could not be issued")
+    })
+}
+
+fn template(services: &Services, profile: &Profile, reservation: &Reservation) -> Template {
+    let first_name = reservation.identifiers.iter().find_map(|identifier| match identifier {
+        Identifier::Dns(name) if name.len() <= 64 => Some(name.clone()),
+        _ => None,
+    });
+    Template {
+        serial: reservation.serial,
+        identifiers: reservation.identifiers.clone(),
+        common_name: first_name.filter(|_| profile.common_name),
+        not_before: reservation.not_before,
+        not_after: reservation.not_after,
+        public_key: reservation.public_key.clone(),
+        client_auth: profile.client_auth,
+        crl_url: Some(services.urls.crl(services.issuer.id())),
+        issuer_url: Some(services.urls.issuer(services.issuer.id())),
+        policy_oid: None,
+    }
+}
+
+/// AUT-14: CAA that is older than 8 hours is asked again before the signature.
+async fn check_caa_again(services: &Services, order: &Order) -> Result<(), Problem> {
+    let now = services.now();
+    for each in &order.authorizations {
+        if each.validated_at.is_some_and(|at| now.since(at) <= CAA_GOOD_FOR) {
+            continue;
+        }
+        let found = services.store.account_and_authorization(&order.account_id, &each.id).await;
+        let unknown = || Problem::new(ProblemType::ServerInternal, "an authorization could not be read");
+        let authorization = found.map_err(|_| unknown())?.and_then(|(_, authorization)| authorization);
+        let authorization = authorization.ok_or_else(unknown)?;
+        match check_caa(services, &authorization, authorization.attempted, &order.account_id).await {
+            CaaVerdict::Permitted => {}
+            CaaVerdict::Forbidden(problem) | CaaVerdict::Unknown(problem) => return Err(problem),
+        }
+    }
+    Ok(())
+}

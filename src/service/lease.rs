@@ -1,0 +1,84 @@
+//! A job's lease: renewed while the work runs, handed back when the replica stops, and asked for before a result counts.
+
+use std::time::Duration;
+
+use super::Services;
+use crate::acme::time::Timestamp;
+use crate::storage::{IssuanceJob, StorageError, ValidationJob};
+
+/// An instant that no lease ends after: a job handed back with it may be taken at once.
+const HANDED_BACK: Timestamp = Timestamp::from_micros(0);
+
+/// How long a result waits for a database that is away before it asks again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A job that this replica holds.
+#[derive(Clone, Copy)]
+pub(super) enum Held<'j> {
+    /// A challenge being validated.
+    Validation(&'j ValidationJob),
+    /// An order being issued.
+    Issuance(&'j IssuanceJob),
+}
+
+impl Held<'_> {
+    async fn renew(self, services: &Services, until: Timestamp) -> Result<bool, StorageError> {
+        match self {
+            Self::Validation(job) => {
+                services.store.renew_validation(&job.authorization.id, &job.lease, until).await
+            }
+            Self::Issuance(job) => services.store.renew_issuance(&job.order_id, &job.lease, until).await,
+        }
+    }
+
+    /// Renews at a third of the lease's length; returns when the lease is lost, and the work must stop.
+    pub(super) async fn keep(self, services: &Services) {
+        loop {
+            tokio::time::sleep(services.settings.lease / 3).await;
+            match self.renew(services, services.now().plus(services.settings.lease)).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::info!(job = self.name(), "a lease was lost; another replica has the job");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, job = self.name(), "a lease could not be renewed"),
+            }
+        }
+    }
+
+    /// Lets another replica take the job at once.
+    pub(super) async fn hand_back(self, services: &Services) {
+        if let Err(error) = self.renew(services, HANDED_BACK).await {
+            tracing::warn!(%error, job = self.name(), "a job was not handed back; its lease will run out");
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Validation(job) => format!("validation of {}", job.authorization.id),
+            Self::Issuance(job) => format!("issuance for {}", job.order_id),
+        }
+    }
+}
+
+/// Whether a result was recorded under its lease; `None` after a pause if the database was away, and the write may be
+/// repeated: the lease decides who may still record.
+pub(super) async fn settled(result: Result<bool, StorageError>) -> Option<bool> {
+    match result {
+        Ok(recorded) => {
+            if !recorded {
+                tracing::info!("a result came too late: its lease was lost");
+            }
+            Some(recorded)
+        }
+        Err(StorageError::Unavailable(why)) => {
+            tracing::warn!(why, "a result waits for the database");
+            tokio::time::sleep(PAUSE).await;
+            None
+        }
+        Err(error) => {
+            tracing::error!(%error, "a result could not be recorded");
+            Some(false)
+        }
+    }
+}

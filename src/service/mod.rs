@@ -1,0 +1,101 @@
+//! Floor 3: one file a use case, its whole story from top to bottom. Services join the stores, the rules and the
+//! issuer; they know nothing of HTTP.
+
+pub mod accounts;
+pub mod authorizations;
+pub mod certificates;
+pub mod challenges;
+pub mod crls;
+pub mod fault;
+pub mod finalize;
+pub mod jobs;
+pub mod key_change;
+mod lease;
+pub mod names;
+pub mod orders;
+pub mod refusal;
+pub mod renewal;
+pub mod urls;
+pub mod validate;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::acme::profile::Profile;
+use crate::acme::time::{Clock, Timestamp};
+use crate::admission::Nonces;
+use crate::network::Network;
+use crate::pki::issuer::Issuer;
+use crate::pki::weak_keys::WeakKeys;
+use crate::storage::Store;
+use crate::validation::ValidationConfig;
+
+pub use jobs::Jobs;
+pub use refusal::{Refusal, ServiceError};
+pub use urls::Urls;
+
+/// What every use case may need. One per replica, shared by all its tasks.
+pub struct Services {
+    /// The durable store.
+    pub store: Store,
+    /// Anti-replay nonces.
+    pub nonces: Arc<dyn Nonces>,
+    /// The way out to validation targets and DNS.
+    pub network: Arc<Network>,
+    /// Who signs.
+    pub issuer: Arc<dyn Issuer>,
+    /// Keys that no certificate is issued for (ORD-11).
+    pub weak_keys: WeakKeys,
+    /// The profiles by name; `default` is always there.
+    pub profiles: BTreeMap<String, Profile>,
+    /// The fleet's time.
+    pub clock: Arc<dyn Clock>,
+    /// The URLs that are handed out.
+    pub urls: Urls,
+    /// Wakes the publisher of CRLs after a revocation.
+    pub crl_wanted: tokio::sync::Notify,
+    /// The jobs that run in this replica.
+    pub jobs: Jobs,
+    /// The rest of the configuration that use cases need.
+    pub settings: Settings,
+}
+
+/// Configuration of the use cases.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long an order may take.
+    pub order_lifetime: Duration,
+    /// How long an authorization counts, from its creation and again from its validation.
+    pub authorization_lifetime: Duration,
+    /// The terms of service that accounts must agree to, if any.
+    pub terms_of_service: Option<String>,
+    /// Where people read about this CA, if anywhere.
+    pub website: Option<String>,
+    /// Names this CA goes by in CAA records.
+    pub caa_identities: Vec<String>,
+    /// Whether CAA is asked at all.
+    pub check_caa: bool,
+    /// Whether new-authz is offered.
+    pub pre_authorization: bool,
+    /// How long a job is held without a sign of life.
+    pub lease: Duration,
+    /// How often a validation is tried when it fails for a reason that may pass.
+    pub validation_attempts: u32,
+    /// Ports of the validation methods.
+    pub validation: ValidationConfig,
+    /// How often CRLs are renewed.
+    pub crl_interval: Duration,
+    /// How long a CRL is good.
+    pub crl_lifetime: Duration,
+}
+
+/// The profile that serves clients that name none.
+pub const DEFAULT_PROFILE: &str = "default";
+
+impl Services {
+    /// The present, by the fleet's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

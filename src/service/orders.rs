@@ -1,0 +1,199 @@
+//! new-order (RFC 8555 §7.4; RFC 9773 §5).
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+
+use super::refusal::{Refusal, ServiceError};
+use super::{Services, names};
+use crate::acme::account::Account;
+use crate::acme::authorization::{Authorization, Outcome};
+use crate::acme::certificate::{RenewalId, Serial};
+use crate::acme::challenge::ChallengeType;
+use crate::acme::id::{AuthorizationId, OrderId};
+use crate::acme::identifier::Identifier;
+use crate::acme::message::NewOrder;
+use crate::acme::order::{Order, OrderStatus, Progress};
+use crate::acme::profile::{AuthorizationMode, Profile};
+use crate::acme::time::Timestamp;
+use crate::storage::NewOrderRows;
+
+/// A valid authorization that lasts no longer than this is not worth reusing: the order would end with it.
+const REUSE_MARGIN: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// How many random octets a token has (RFC 8555 §8.1 wants 128 bits).
+const TOKEN_OCTETS: usize = 24;
+
+/// Places an order: one read (authorizations to reuse) and one write. `directory` is the profile whose directory the
+/// request came through.
+pub async fn new_order(
+    services: &Services,
+    account: &Account,
+    request: NewOrder,
+    directory: Option<&str>,
+) -> Result<Order, ServiceError> {
+    let now = services.now().truncated();
+    let profile = services.profile(request.profile.as_deref(), directory)?;
+    let identifiers = names::read(&request.identifiers, profile)?;
+    check_dates(services, profile, now, request.not_before, request.not_after)?;
+    let replaces = match &request.replaces {
+        Some(text) => Some(replaced(services, account, text, &identifiers, now).await?),
+        None => None,
+    };
+    let reused = reusable(services, account, profile, &identifiers, now).await?;
+    let mut expires_at = now.plus(services.settings.order_lifetime);
+    let mut new = Vec::new();
+    let mut authorizations = Vec::with_capacity(identifiers.len());
+    for identifier in &identifiers {
+        let known = reused.iter().find(|a| a.ordered_identifier() == *identifier);
+        if let Some(authorization) = known {
+            // The order ends with the first authorization that it rests on.
+            expires_at = expires_at.min(authorization.expires_at);
+            authorizations.push(authorization.into());
+        } else {
+            let authorization = new_authorization(services, account, profile, identifier, now)?;
+            authorizations.push((&authorization).into());
+            new.push(authorization);
+        }
+    }
+    let order = Order {
+        id: OrderId::new(),
+        account_id: account.id.clone(),
+        profile: profile.name.clone(),
+        identifiers,
+        not_before: request.not_before,
+        not_after: request.not_after,
+        replaces: request.replaces,
+        created_at: now,
+        expires_at,
+        progress: Progress::Open,
+        error: None,
+        serial: None,
+        authorizations,
+    };
+    let rows = NewOrderRows { order: order.clone(), authorizations: new, replaces };
+    if services.store.insert_order(rows).await? { Ok(order) } else { Err(Refusal::AlreadyReplaced.into()) }
+}
+
+/// An authorization to be: pending, or valid at once where the profile trusts the account.
+pub(super) fn new_authorization(
+    services: &Services,
+    account: &Account,
+    profile: &Profile,
+    identifier: &Identifier,
+    now: Timestamp,
+) -> Result<Authorization, ServiceError> {
+    let trusted = profile.authorization == AuthorizationMode::Trusted;
+    let wildcard = identifier.is_wildcard();
+    let fits = |kind: &ChallengeType| match identifier {
+        // RFC 8555 §7.1.3: only DNS shows control of everything below a name. RFC 8738 §4: an address has no records.
+        Identifier::Dns(_) if wildcard => *kind == ChallengeType::Dns01,
+        Identifier::Dns(_) => true,
+        Identifier::Ip(_) => *kind != ChallengeType::Dns01,
+    };
+    let challenge_types: Vec<ChallengeType> =
+        if trusted { Vec::new() } else { profile.challenge_types.iter().copied().filter(fits).collect() };
+    if challenge_types.is_empty() && !trusted {
+        let detail = format!("profile {:?} has no challenge for {identifier}", profile.name);
+        return Err(Refusal::Malformed(detail).into());
+    }
+    let mut token = [0u8; TOKEN_OCTETS];
+    fill_random(&mut token)?;
+    Ok(Authorization {
+        id: AuthorizationId::new(),
+        account_id: account.id.clone(),
+        profile: profile.name.clone(),
+        identifier: identifier.base(),
+        wildcard,
+        outcome: if trusted { Outcome::Valid } else { Outcome::Pending },
+        expires_at: now.plus(services.settings.authorization_lifetime),
+        token: Base64UrlUnpadded::encode_string(&token),
+        challenge_types,
+        attempted: None,
+        validated_at: None,
+        error: None,
+    })
+}
+
+/// Random octets that nobody can predict.
+pub(super) fn fill_random(octets: &mut [u8]) -> Result<(), ServiceError> {
+    aws_lc_rs::rand::fill(octets).map_err(|_| ServiceError::Internal("no random numbers".to_owned()))
+}
+
+/// ORD-06: dates outside policy are refused, never silently changed.
+fn check_dates(
+    services: &Services,
+    profile: &Profile,
+    now: Timestamp,
+    not_before: Option<Timestamp>,
+    not_after: Option<Timestamp>,
+) -> Result<(), ServiceError> {
+    let refuse = |detail: String| Err(Refusal::Malformed(detail).into());
+    let earliest = now.minus(profile.backdate.max(std::time::Duration::from_secs(3600)));
+    let latest = now.plus(services.settings.order_lifetime);
+    if let Some(from) = not_before
+        && (from < earliest || from > latest)
+    {
+        return refuse(format!("\"notBefore\" must be between {earliest} and {latest} under this profile"));
+    }
+    let from = not_before.unwrap_or(now);
+    let until = from.plus(profile.validity).min(services.issuer.not_after());
+    if let Some(to) = not_after
+        && (to <= from || to <= now || to > until)
+    {
+        return refuse(format!(
+            "\"notAfter\" must be after {} and at most {until} under this profile",
+            from.max(now)
+        ));
+    }
+    Ok(())
+}
+
+/// Valid authorizations of the account that the order may rest on (ORD-05).
+async fn reusable(
+    services: &Services,
+    account: &Account,
+    profile: &Profile,
+    identifiers: &[Identifier],
+    now: Timestamp,
+) -> Result<Vec<Authorization>, ServiceError> {
+    if !profile.reuse_authorizations || profile.authorization == AuthorizationMode::Trusted {
+        return Ok(Vec::new());
+    }
+    let margin = REUSE_MARGIN.min(services.settings.authorization_lifetime / 4);
+    let found = services.store.valid_authorizations(&account.id, identifiers, now.plus(margin)).await?;
+    Ok(found.into_iter().filter(|authorization| authorization.profile == profile.name).collect())
+}
+
+/// The certificate that the order says it replaces (ORD-14), with the dead order that said so before, if one did.
+async fn replaced(
+    services: &Services,
+    account: &Account,
+    text: &str,
+    identifiers: &[Identifier],
+    now: Timestamp,
+) -> Result<(Serial, Option<OrderId>), ServiceError> {
+    let unknown =
+        || Refusal::Malformed("\"replaces\" names no certificate of this server (RFC 9773 §5)".to_owned());
+    let id = RenewalId::parse(text).ok_or_else(unknown)?;
+    let serial = Serial::from_bytes(&id.serial).ok_or_else(unknown)?;
+    let (certificate, replaced_by) = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
+    if crate::pki::hex(&id.authority_key_id) != certificate.issuer_id {
+        return Err(unknown().into());
+    }
+    if certificate.account_id != account.id {
+        return Err(Refusal::Unauthorized(
+            "the certificate named in \"replaces\" belongs to another account",
+        )
+        .into());
+    }
+    if !certificate.identifiers.iter().any(|identifier| identifiers.contains(identifier)) {
+        let detail = "the certificate named in \"replaces\" shares no identifier with the order";
+        return Err(Refusal::Malformed(detail.to_owned()).into());
+    }
+    if let Some(other) = &replaced_by
+        && let Some(order) = services.store.order(other).await?
+        && order.status(now) != OrderStatus::Invalid
+    {
+        return Err(Refusal::AlreadyReplaced.into());
+    }
+    Ok((serial, replaced_by))
+}

@@ -1,0 +1,125 @@
+//! What a use case may answer instead of what was asked for. `http/problem.rs` turns each into a problem document.
+
+use thiserror::Error;
+
+use crate::acme::id::AccountId;
+use crate::acme::identifier::IdentifierError;
+use crate::acme::message::MessageError;
+use crate::acme::order::OrderStatus;
+use crate::acme::problem::Subproblem;
+use crate::pki::csr::CsrError;
+use crate::storage::StorageError;
+
+/// Why a use case did not do what was asked.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The server's own trouble: logged, and told without detail.
+    #[error("{0}")]
+    Internal(String),
+    /// The request cannot be granted.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A store is away; the same request may succeed in a moment.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StorageError> for ServiceError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Unavailable(why) => Self::Unavailable(why),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<MessageError> for ServiceError {
+    fn from(error: MessageError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// What is wrong with a request, in words that help its sender.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// new-account with the key of an account that was given up.
+    #[error("the account of this key is deactivated")]
+    AccountDeactivated,
+    /// `onlyReturnExisting`, and there is none (RFC 8555 §7.3.1).
+    #[error("no account exists for this key")]
+    AccountDoesNotExist,
+    /// The certificate is replaced by a live order (RFC 9773 §5).
+    #[error("the certificate named in \"replaces\" is already replaced by another order")]
+    AlreadyReplaced,
+    /// RFC 8555 §7.6.
+    #[error("the certificate is already revoked")]
+    AlreadyRevoked,
+    /// The reason is none that subscribers may give.
+    #[error("revocation reason {0} is not supported; 0, 1, 3, 4, 5 and 9 are")]
+    BadRevocationReason(i64),
+    /// The CSR breaks a rule of its own.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// The CSR is for the account's key (RFC 8555 §11.1).
+    #[error("the CSR's key is an account's key; a certificate needs a key of its own")]
+    CsrAccountKey,
+    /// The key was shown to be compromised.
+    #[error("the CSR's key was reported compromised; make a new key")]
+    CsrBlockedKey,
+    /// The CSR's names are not the order's (RFC 8555 §7.4).
+    #[error("the CSR's names must be exactly the order's identifiers: {0}")]
+    CsrNames(String),
+    /// A contact URL's address is not one.
+    #[error("the contact {0:?} is not valid: mailto: with one address and nothing else")]
+    InvalidContact(String),
+    /// No such profile.
+    #[error("there is no profile {0:?}; the directory's meta lists those there are")]
+    InvalidProfile(String),
+    /// One or more identifiers cannot be had. If only one kind of problem occurred, that is the type.
+    #[error("{}", identifiers_detail(.0))]
+    Identifiers(Vec<Subproblem>),
+    /// The new key belongs to an account (RFC 8555 §7.3.5).
+    #[error("the new key is already in use by an account")]
+    KeyInUse(AccountId),
+    /// A rule that needs no variant of its own; the text says it all.
+    #[error("{0}")]
+    Malformed(String),
+    /// A member is missing, or has the wrong type.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The resource does not exist.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// finalize of an order that is not ready (RFC 8555 §7.4).
+    #[error("the order is {}, not ready", .0.as_str())]
+    OrderNotReady(OrderStatus),
+    /// The request names something of another account's, or may not be made by this one.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// A contact URL of another scheme.
+    #[error("the contact {0:?} is not supported: mailto: URLs are")]
+    UnsupportedContact(String),
+    /// The terms of service are not agreed to (RFC 8555 §7.3.3).
+    #[error("the terms of service must be agreed to: {0}")]
+    UserActionRequired(String),
+}
+
+fn identifiers_detail(subproblems: &[Subproblem]) -> String {
+    match subproblems {
+        [one] => format!("{} {}: {}", one.identifier.0, one.identifier.1, one.detail),
+        many => format!("{} identifiers cannot be had; see the subproblems", many.len()),
+    }
+}
+
+impl Refusal {
+    /// A refusal of one identifier that could not be read.
+    pub fn identifier(kind: &str, value: &str, error: &IdentifierError) -> Subproblem {
+        use crate::acme::problem::{ProblemType, printable};
+        let problem = match error {
+            IdentifierError::UnsupportedType(_) => ProblemType::UnsupportedIdentifier,
+            _ => ProblemType::Malformed,
+        };
+        let identifier = (printable(kind.as_bytes(), 32), printable(value.as_bytes(), 256));
+        Subproblem { kind: problem, detail: error.to_string(), identifier }
+    }
+}

@@ -1,0 +1,105 @@
+//! Renewal information (RFC 9773).
+
+use std::time::Duration;
+
+use super::Services;
+use super::refusal::{Refusal, ServiceError};
+use crate::acme::certificate::{Certificate, RenewalId, Serial};
+use crate::acme::time::Timestamp;
+
+/// When a certificate is best renewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewalInfo {
+    /// The window begins.
+    pub start: Timestamp,
+    /// The window ends.
+    pub end: Timestamp,
+    /// Where the reason is explained, if there is a special one (ARI-02).
+    pub explanation_url: Option<String>,
+}
+
+/// How soon a client asks again (RFC 9773 §4.3).
+pub const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
+/// The suggested window of the certificate that `id` names.
+pub async fn renewal_info(services: &Services, id: &str) -> Result<RenewalInfo, ServiceError> {
+    let id = RenewalId::parse(id).ok_or_else(|| {
+        let detail =
+            "a renewal identifier is base64url(AKI keyIdentifier) \".\" base64url(serial) (RFC 9773 §4.1)";
+        Refusal::Malformed(detail.to_owned())
+    })?;
+    let unknown = || Refusal::NotFound("certificate");
+    let serial = Serial::from_bytes(&id.serial).ok_or_else(unknown)?;
+    let (certificate, _) = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
+    if crate::pki::hex(&id.authority_key_id) != certificate.issuer_id {
+        return Err(unknown().into());
+    }
+    let explanation = services.settings.website.clone().unwrap_or_else(|| services.urls.directory(None));
+    Ok(window(&certificate, services.now(), explanation))
+}
+
+/// Two thirds into the lifetime, moved by up to a twelfth of it by the serial, so that certificates issued together do
+/// not come back together (ARI-03). For a revoked certificate, at once (ARI-02).
+fn window(certificate: &Certificate, now: Timestamp, explanation: String) -> RenewalInfo {
+    if certificate.revocation.is_some() {
+        let hour = Duration::from_secs(3600);
+        let (start, end) = (now.minus(hour * 2), now.minus(hour));
+        return RenewalInfo { start, end, explanation_url: Some(explanation) };
+    }
+    let lifetime = certificate.not_after.since(certificate.not_before);
+    let twelfth = lifetime / 12;
+    let octets = certificate.serial.as_bytes();
+    let fraction = u32::from(octets[14]) * 256 + u32::from(octets[15]);
+    let start = certificate.not_before.plus(twelfth * 7).plus(twelfth * fraction / 65_536);
+    RenewalInfo { start, end: start.plus(twelfth), explanation_url: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acme::certificate::{Revocation, RevocationReason};
+    use crate::acme::id::{AccountId, OrderId};
+
+    fn certificate(last: u8) -> Certificate {
+        let mut octets = [1; 16];
+        octets[14] = last;
+        Certificate {
+            serial: Serial::from_random(octets),
+            order_id: OrderId::new(),
+            account_id: AccountId::new(),
+            profile: "default".into(),
+            issuer_id: String::new(),
+            identifiers: Vec::new(),
+            key_sha256: String::new(),
+            public_key: Vec::new(),
+            not_before: Timestamp::from_seconds(0),
+            not_after: Timestamp::from_seconds(90 * 86_400),
+            der: None,
+            issued_at: None,
+            revocation: None,
+        }
+    }
+
+    #[test]
+    fn ari_03_windows_of_certificates_issued_together_differ_and_lie_within_the_lifetime() {
+        let now = Timestamp::from_seconds(10);
+        let starts: std::collections::BTreeSet<i64> = (0..=255)
+            .map(|last| {
+                let info = window(&certificate(last), now, String::new());
+                assert!(info.start < info.end && info.end < Timestamp::from_seconds(90 * 86_400 * 3 / 4 + 1));
+                assert!(info.start >= Timestamp::from_seconds(90 * 86_400 / 2));
+                info.start.seconds()
+            })
+            .collect();
+        assert_eq!(starts.len(), 256);
+    }
+
+    #[test]
+    fn ari_02_a_revoked_certificate_is_due_at_once_and_says_why() {
+        let now = Timestamp::from_seconds(86_400);
+        let mut certificate = certificate(0);
+        certificate.revocation = Some(Revocation { at: now, reason: RevocationReason::Superseded });
+        let info = window(&certificate, now, "https://ca.test/why".into());
+        assert!(info.end < now && info.explanation_url.is_some());
+    }
+}

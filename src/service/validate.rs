@@ -1,0 +1,112 @@
+//! One validation job, from the claim to the record (design I-3). No connection is held while the network is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lease::{Held, settled};
+use super::{Services, fault};
+use crate::acme::authorization::Authorization;
+use crate::acme::challenge::ChallengeType;
+use crate::acme::id::AccountId;
+use crate::acme::problem::{Problem, ProblemType};
+use crate::policy::caa::{self, CaaRequest, CaaVerdict};
+use crate::storage::ValidationJob;
+use crate::validation::{self, Attempt, Verdict};
+
+/// A job that was taken this often has killed its replicas; it ends instead of killing more.
+pub(super) const MAX_CLAIMS: i64 = 8;
+
+/// How long the first repetition waits; each further one twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Validates, and records the result if the lease still holds.
+pub async fn run(services: Arc<Services>, job: ValidationJob) {
+    let held = Held::Validation(&job);
+    let Some(_turn) = services.jobs.turn().await else { return held.hand_back(&services).await };
+    tokio::select! {
+        biased;
+        () = services.jobs.stopping() => held.hand_back(&services).await,
+        () = held.keep(&services) => {}
+        () = work(&services, &job) => {}
+    }
+}
+
+async fn work(services: &Services, job: &ValidationJob) {
+    let authorization = &job.authorization;
+    let Some(kind) = authorization.attempted else { return };
+    let result = if job.claims > MAX_CLAIMS {
+        Err(Problem::new(ProblemType::ServerInternal, "the validation could not be completed"))
+    } else {
+        attempts(services, job, kind).await
+    };
+    fault::point("validation-done");
+    let now = services.now();
+    let (label, expires_at) = match &result {
+        Ok(()) => ("valid", now.truncated().plus(services.settings.authorization_lifetime)),
+        Err(problem) => (problem.kind.name(), authorization.expires_at),
+    };
+    metrics::counter!("chancery_validations_total", "type" => kind.as_str(), "result" => label).increment(1);
+    if let Err(problem) = &result {
+        tracing::info!(authorization = %authorization.id, identifier = %authorization.identifier, r#type = %kind,
+            %problem, "validation failed");
+    }
+    let outcome = result.as_ref().map(|()| now);
+    while settled(services.store.finish_validation(job, outcome, expires_at).await).await.is_none() {}
+}
+
+/// Tries until there is a final result; reasons that may pass are tried again within seconds.
+async fn attempts(services: &Services, job: &ValidationJob, kind: ChallengeType) -> Result<(), Problem> {
+    let mut pause = FIRST_PAUSE;
+    for last in (0..services.settings.validation_attempts.max(1)).rev() {
+        match attempt(services, job, kind).await {
+            Verdict::Valid => return Ok(()),
+            Verdict::Invalid(problem) => return Err(problem),
+            Verdict::Retry(problem) if last == 0 => return Err(problem),
+            Verdict::Retry(_) => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        }
+    }
+    Err(Problem::new(ProblemType::ServerInternal, "no validation was attempted"))
+}
+
+async fn attempt(services: &Services, job: &ValidationJob, kind: ChallengeType) -> Verdict {
+    let authorization = &job.authorization;
+    let attempt = Attempt {
+        kind,
+        identifier: &authorization.identifier,
+        token: &authorization.token,
+        key_thumbprint: &job.key_thumbprint,
+    };
+    let verdict = validation::validate(&attempt, &services.network, &services.settings.validation).await;
+    if !matches!(verdict, Verdict::Valid) {
+        return verdict;
+    }
+    match check_caa(services, authorization, Some(kind), &authorization.account_id).await {
+        CaaVerdict::Permitted => Verdict::Valid,
+        CaaVerdict::Forbidden(problem) => Verdict::Invalid(problem),
+        CaaVerdict::Unknown(problem) => Verdict::Retry(problem),
+    }
+}
+
+/// Asks CAA for an authorization's name (AUT-14).
+pub(super) async fn check_caa(
+    services: &Services,
+    authorization: &Authorization,
+    method: Option<ChallengeType>,
+    account: &AccountId,
+) -> CaaVerdict {
+    if !services.settings.check_caa {
+        return CaaVerdict::Permitted;
+    }
+    let account_url = services.urls.account(account);
+    let request = CaaRequest {
+        identifier: &authorization.identifier,
+        wildcard: authorization.wildcard,
+        method,
+        account_url: &account_url,
+        issuer_domains: &services.settings.caa_identities,
+    };
+    caa::check(&request, &services.network).await
+}

@@ -1,0 +1,108 @@
+//! Floor 4: what a replica does by itself. It looks for jobs whose lease has run out (I-3), keeps its clock near the
+//! database's (I-5), and sees that the CRL is fresh (CRT-06).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::acme::time::{FleetClock, Timestamp};
+use crate::service::{ServiceError, Services, crls, finalize, validate};
+use crate::storage::StorageError;
+
+/// How many issuances one look takes.
+const ISSUANCES_PER_LOOK: i64 = 16;
+
+/// A difference to the database's clock above which an operator should know (I-5).
+const LARGE_OFFSET: Duration = Duration::from_secs(2);
+
+/// How often the clock is compared, and the CRL looked at.
+const SLOW_TICK: Duration = Duration::from_secs(10);
+
+/// Runs until `stop`. `tick` is how often expired leases are looked for: it bounds how long a dead replica's jobs wait
+/// after their lease, and is never in the way of a healthy fleet, whose jobs start when they are accepted.
+pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration, stop: CancellationToken) {
+    let jobs = every(tick, &stop, || take_over(&services));
+    let clocks = every(SLOW_TICK, &stop, || compare_clocks(&services, &clock));
+    let lists = async {
+        loop {
+            if let Err(error) = crls::renew_if_due(&services).await {
+                tracing::warn!(%error, "the CRL could not be renewed");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = services.crl_wanted.notified() => {}
+                () = tokio::time::sleep(SLOW_TICK) => {}
+            }
+        }
+    };
+    tokio::join!(jobs, clocks, lists);
+}
+
+async fn every<F, R>(period: Duration, stop: &CancellationToken, work: F)
+where
+    F: Fn() -> R,
+    R: Future<Output = Result<(), ServiceError>>,
+{
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(period) => {}
+        }
+        if let Err(error) = work().await {
+            tracing::warn!(%error, "housekeeping failed; it will be tried again");
+        }
+    }
+}
+
+/// Takes jobs that no replica holds, no more than can run now.
+async fn take_over(services: &Arc<Services>) -> Result<(), ServiceError> {
+    let now = services.now();
+    let until = now.plus(services.settings.lease);
+    let waiting = services.store.waiting_validations(now).await?;
+    report("validation", waiting, now);
+    if waiting.0 > 0 {
+        let free = i64::try_from(services.jobs.free()).unwrap_or(i64::MAX).min(64);
+        for job in services.store.claim_validations(now, until, free).await? {
+            metrics::counter!("chancery_jobs_taken_over_total", "kind" => "validation").increment(1);
+            services.jobs.spawn(validate::run(Arc::clone(services), job));
+        }
+    }
+    let waiting = services.store.waiting_issuances(now).await?;
+    report("issuance", waiting, now);
+    if waiting.0 > 0 {
+        for job in services.store.claim_issuances(now, until, ISSUANCES_PER_LOOK).await? {
+            metrics::counter!("chancery_jobs_taken_over_total", "kind" => "issuance").increment(1);
+            services.jobs.spawn(finalize::resume(Arc::clone(services), job));
+        }
+    }
+    Ok(())
+}
+
+fn report(kind: &'static str, (waiting, oldest): (i64, Option<Timestamp>), now: Timestamp) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    metrics::gauge!("chancery_jobs_waiting", "kind" => kind).set(waiting as f64);
+    let age = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
+    metrics::gauge!("chancery_jobs_oldest_seconds", "kind" => kind).set(age.as_secs_f64());
+}
+
+/// Measures how far the database's clock is ahead of this machine's, and goes by the database's from then on.
+pub async fn compare_clocks(services: &Services, clock: &FleetClock) -> Result<(), ServiceError> {
+    let offset = measure_offset(services).await?;
+    let Some(offset) = offset else { return Ok(()) };
+    clock.set_offset_micros(offset);
+    let seconds = Duration::from_micros(offset.unsigned_abs()).as_secs_f64();
+    metrics::gauge!("chancery_clock_offset_seconds").set(if offset < 0 { -seconds } else { seconds });
+    if Duration::from_micros(offset.unsigned_abs()) > LARGE_OFFSET {
+        tracing::warn!(offset_seconds = seconds, "this machine's clock differs from the database's");
+    }
+    Ok(())
+}
+
+async fn measure_offset(services: &Services) -> Result<Option<i64>, StorageError> {
+    let before = FleetClock::machine_now();
+    let Some(database) = services.store.database_now().await? else { return Ok(None) };
+    let after = FleetClock::machine_now();
+    let middle = before.plus(after.since(before) / 2);
+    Ok(Some(database - middle.micros()))
+}
