@@ -21,6 +21,13 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_chancery");
 const CONFIGURATION: &str = r#"
 website = "https://www.chancery.test/"
 
+[validation]
+attempts = 2
+timeout = "3s"
+
+[crl]
+interval = "2s"
+
 [terms]
 url = "https://www.chancery.test/terms"
 

@@ -14,6 +14,7 @@ pub mod responder;
 pub mod response;
 pub mod run;
 pub mod transport;
+pub mod trial;
 pub mod weak_keys;
 
 /// Makes of each named `async fn(Arc<Deployment>)` beside it two tests: `embedded::NAME` and `fleet::NAME`, on the
