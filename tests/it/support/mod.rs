@@ -1,4 +1,44 @@
 //! What tests start and speak with: real servers on free ports in temporary folders.
 
+pub mod certificate;
+pub mod chancery;
+pub mod client;
+pub mod flows;
+pub mod haproxy;
+pub mod keys;
+pub mod pebble;
+pub mod postgres;
 pub mod process;
 pub mod redis;
+<<<<<<< HEAD
+=======
+pub mod responder;
+pub mod response;
+pub mod run;
+pub mod transport;
+pub mod trial;
+pub mod weak_keys;
+
+/// Makes of each named `async fn(Arc<Deployment>)` beside it two tests: `embedded::NAME` and `fleet::NAME`, on the
+/// deployments that the function before the arrow starts (or shares) for each kind.
+#[macro_export]
+macro_rules! wire_tests {
+    ($($start:path => $($name:ident)+;)+) => {
+        mod embedded {
+            use super::*;
+            $($(#[test]
+            fn $name() {
+                $crate::support::run::wire($start, $crate::support::chancery::Kind::Embedded, super::$name);
+            })+)+
+        }
+
+        mod fleet {
+            use super::*;
+            $($(#[test]
+            fn $name() {
+                $crate::support::run::wire($start, $crate::support::chancery::Kind::Fleet, super::$name);
+            })+)+
+        }
+    };
+}
+>>>>>>> wire

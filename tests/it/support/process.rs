@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const KEEPER: &str = r#"log="$1"; shift; "$@" </dev/null >>"$log" 2>&1 & child=$!; echo $child; exec 1>&-; cat >/dev/null; kill -KILL $child 2>/dev/null; wait $child 2>/dev/null"#;
+const KEEPER: &str = r#"end="$1"; log="$2"; shift 2; "$@" </dev/null >>"$log" 2>&1 & child=$!; echo $child; exec 1>&-; cat >/dev/null; kill -$end $child 2>/dev/null; wait $child 2>/dev/null"#;
 
 /// A running server.
 pub struct Process {
@@ -26,9 +26,21 @@ impl Process {
         environment: &[(String, String)],
         log: &Path,
     ) -> Self {
+        Self::start_ending_by("KILL", program, arguments, environment, log)
+    }
+
+    /// As `start`, but the signal named `end` stops it when it is no longer wanted: for servers that would leave
+    /// something behind on the machine if they were killed.
+    pub fn start_ending_by<A: AsRef<std::ffi::OsStr>>(
+        end: &str,
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Self {
         File::options().create(true).append(true).open(log).expect("the log can be opened");
         let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "keeper"])
+            .args(["-c", KEEPER, "keeper", end])
             .arg(log)
             .arg(program)
             .args(arguments)

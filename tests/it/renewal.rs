@@ -1,0 +1,107 @@
+//! ARI: renewal information (RFC 9773).
+
+use std::sync::Arc;
+
+use chancery::acme::time::{FleetClock, Timestamp};
+
+use crate::support::chancery::Deployment;
+use crate::support::client::Client;
+use crate::support::flows::text;
+use crate::support::keys::base64url;
+use crate::support::response::Response;
+use crate::wire_tests;
+
+wire_tests! {
+    Deployment::shared =>
+        ari_01_anyone_may_read_the_window_of_a_certificate
+        ari_01_bad_ids_are_malformed_and_unknown_ones_404
+        ari_02_a_revoked_certificate_has_a_window_in_the_past
+        ari_03_certificates_issued_together_do_not_come_back_together;
+}
+
+async fn ask(client: &Client, id: &str) -> Response {
+    let url = client.resource("renewalInfo").await;
+    client.get(&format!("{url}/{id}")).await
+}
+
+/// Start and end of the suggested window.
+fn window(answer: &Response) -> (Timestamp, Timestamp) {
+    let window = answer.json()["suggestedWindow"].clone();
+    let read = |member: &str| Timestamp::parse_rfc3339(&text(&window, member)).expect("RFC 3339");
+    (read("start"), read("end"))
+}
+
+async fn ari_01_anyone_may_read_the_window_of_a_certificate(server: Arc<Deployment>) {
+    let issued = server.account().await.issue_any().await;
+    let stranger = server.client();
+    for _ in 0..server.size() {
+        let answer = ask(&stranger, &issued.chain.renewal_id()).await.expect(200);
+        assert_eq!(answer.content_type(), "application/json", "{answer}");
+        assert!(answer.retry_after().is_some(), "{answer}");
+        assert_eq!(answer.nonce(), None, "{answer}");
+        let (start, end) = window(&answer);
+        let leaf = issued.chain.leaf();
+        let validity = leaf.validity();
+        assert!(start < end, "{answer}");
+        assert!(start.seconds() > validity.not_before.timestamp(), "{answer}");
+        assert!(end.seconds() <= validity.not_after.timestamp(), "{answer}");
+        assert!(start > FleetClock::machine_now(), "no need to renew now: {answer}");
+    }
+}
+
+async fn ari_01_bad_ids_are_malformed_and_unknown_ones_404(server: Arc<Deployment>) {
+    let issued = server.account().await.issue_any().await;
+    let client = server.client();
+    let (issuer, serial) = (base64url(&issued.chain.authority_key_id()), base64url(&issued.chain.serial()));
+    for bad in [
+        "AAAA".to_owned(),
+        ".".to_owned(),
+        format!("{issuer}."),
+        format!(".{serial}"),
+        format!("{issuer}.{serial}.x"),
+        format!("{issuer}.{serial}="),
+        format!("{issuer}=.{serial}"),
+        format!("{issuer}.!{serial}"),
+    ] {
+        let answer = ask(&client, &bad).await;
+        assert_eq!(answer.status, 400, "{bad}: {answer}");
+        answer.problem(400, "malformed");
+    }
+    for unknown in [
+        format!("{issuer}.{}", base64url(&[7; 16])),
+        format!("{}.{serial}", base64url(&[7; 20])),
+        "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE".to_owned(),
+    ] {
+        ask(&client, &unknown).await.expect(404).any_problem();
+    }
+}
+
+async fn ari_02_a_revoked_certificate_has_a_window_in_the_past(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let issued = client.issue_any().await;
+    client.revoke(issued.chain.leaf_der(), Some(4)).await.expect(200);
+    for _ in 0..server.size() {
+        let answer = ask(&client, &issued.chain.renewal_id()).await.expect(200);
+        let (start, end) = window(&answer);
+        assert!(start < end && end <= FleetClock::machine_now(), "renew at once: {answer}");
+        assert!(answer.string("explanationURL").starts_with("http"), "{answer}");
+    }
+}
+
+async fn ari_03_certificates_issued_together_do_not_come_back_together(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let mut windows = Vec::new();
+    for _ in 0..6 {
+        let issued = client.issue_any().await;
+        let lifetime = {
+            let leaf = issued.chain.leaf();
+            leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp()
+        };
+        let (start, end) = window(&ask(&client, &issued.chain.renewal_id()).await.expect(200));
+        windows.push((start.seconds(), end.seconds(), lifetime));
+    }
+    // Clients choose a moment of the window: together the windows must be as wide as a hundredth of the lifetime.
+    let first = windows.iter().map(|window| window.0).min().unwrap_or(0);
+    let last = windows.iter().map(|window| window.1).max().unwrap_or(0);
+    assert!(last - first >= windows[0].2 / 100, "{windows:?}");
+}

@@ -1,0 +1,72 @@
+//! Debian's HAProxy in front of a fleet: TLS ends here, requests go round robin, nothing is sticky.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::support::process::Process;
+use crate::support::run::{folder, free_port, wait_until};
+
+/// A load balancer.
+pub struct Haproxy {
+    port: u16,
+    process: Process,
+}
+
+/// One replica as the balancer sees it.
+pub struct Backend {
+    /// Where it serves ACME over plain HTTP.
+    pub listen: SocketAddr,
+    /// Where it answers `/readyz`.
+    pub ops: SocketAddr,
+}
+
+impl Haproxy {
+    /// Starts a balancer on `port` of 127.0.0.1, with the certificate chain and key in the PEM file `certificate`.
+    pub fn start_on(port: u16, certificate: &Path, backends: &[Backend]) -> Self {
+        let home = folder("haproxy");
+        let file = home.join("haproxy.cfg");
+        std::fs::write(&file, configuration(port, certificate, backends))
+            .expect("the configuration is written");
+        let log = home.join("log");
+        let process = Process::start("haproxy", ["-db", "-f", &file.display().to_string()], &[], &log);
+        wait_until("HAProxy takes connections", || {
+            assert!(process.is_running(), "HAProxy ended: {}", process.log());
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self { port, process }
+    }
+
+    /// As `start_on`, on a free port.
+    pub fn start(certificate: &Path, backends: &[Backend]) -> Self {
+        Self::start_on(free_port(), certificate, backends)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+fn configuration(port: u16, certificate: &Path, backends: &[Backend]) -> String {
+    let mut text = format!(
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  \
+         option redispatch\n  retries 2\n\
+         frontend acme\n  bind 127.0.0.1:{port} ssl crt {} alpn h2,http/1.1\n  default_backend replicas\n\
+         backend replicas\n  balance roundrobin\n  option httpchk GET /readyz\n  http-check expect status 200\n",
+        certificate.display()
+    );
+    for (index, backend) in backends.iter().enumerate() {
+        text += &format!(
+            "  server replica{index} {} check inter 200ms fastinter 100ms fall 2 rise 1 addr {} port {}\n",
+            backend.listen,
+            backend.ops.ip(),
+            backend.ops.port()
+        );
+    }
+    text
+}

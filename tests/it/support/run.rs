@@ -1,0 +1,103 @@
+//! What all tests of one run have in common: a runtime, a temporary folder, ports, names.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use crate::support::chancery::{Deployment, Kind};
+
+/// Longest wait for anything that is meant to happen soon: generous, since many tests share few cores.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// The runtime on which the in-test servers live and all clients' connections are driven.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime can be built")
+    })
+}
+
+/// Runs one wire test on the deployment that `start` gives for `kind`.
+pub fn wire<T, F>(start: fn(Kind) -> Arc<Deployment>, kind: Kind, test: T)
+where
+    T: FnOnce(Arc<Deployment>) -> F,
+    F: Future<Output = ()>,
+{
+    let deployment = start(kind);
+    runtime().block_on(test(deployment));
+}
+
+/// A new empty folder, which is removed when the test run ends, however it ends.
+pub fn folder(name: &str) -> PathBuf {
+    static ROOT: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Servers still end while the folder goes, so the removal is repeated until it succeeds.
+    const REMOVE: &str = r#"cat >/dev/null; n=0; until rm -rf "$1" 2>/dev/null || [ $n -gt 99 ]; do n=$((n+1)); sleep 0.1; done"#;
+    let (root, _) = ROOT.get_or_init(|| {
+        let root = std::env::temp_dir().join(format!("chancery-it-{}", std::process::id()));
+        std::fs::create_dir_all(&root).expect("a temporary folder");
+        let remover = Command::new("sh")
+            .args(["-c", REMOVE, "remover"])
+            .arg(&root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh starts");
+        (root, remover)
+    });
+    let folder = root.join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    folder
+}
+
+/// A TCP port of 127.0.0.1 that nothing listens on, and that is given out once a run.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let mut given = GIVEN.lock().expect("not poisoned");
+        if given.get_or_insert_default().insert(port) {
+            return port;
+        }
+    }
+}
+
+/// A number that no other caller of this run gets.
+pub fn unique() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A DNS name that nothing else in this run has.
+pub fn unique_name() -> String {
+    format!("n{}.chancery.test", unique())
+}
+
+/// An address in 127.0.0.0/8 that nothing else in this run has.
+pub fn unique_address() -> Ipv4Addr {
+    let [_, b, c, d] = (unique() + 256).to_be_bytes();
+    Ipv4Addr::new(127, b.wrapping_add(1), c, d)
+}
+
+/// Waits, on this thread, until `condition` holds.
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < SOON, "still waiting after {SOON:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
