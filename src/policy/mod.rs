@@ -1,1 +1,3 @@
-//! policy
+//! Floor 2: may this name be issued?
+
+pub mod caa;
