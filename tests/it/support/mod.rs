@@ -10,8 +10,6 @@ pub mod pebble;
 pub mod postgres;
 pub mod process;
 pub mod redis;
-<<<<<<< HEAD
-=======
 pub mod responder;
 pub mod response;
 pub mod run;
@@ -41,4 +39,3 @@ macro_rules! wire_tests {
         }
     };
 }
->>>>>>> wire
