@@ -183,6 +183,7 @@ pub fn printable(text: &[u8], limit: usize) -> String {
         }
         match byte {
             b' '..=b'~' if !matches!(byte, b'"' | b'\\' | b'<' | b'>') => out.push(char::from(*byte)),
+            b'<' | b'>' => out.push_str(&format!("\\x{byte:02x}")),
             _ => out.push_str(&byte.escape_ascii().to_string()),
         }
     }
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn text_of_strangers_is_cut_and_escaped() {
-        assert_eq!(printable(b"a\n\x00<b>", 10), "a\\n\\x00<b>");
+        assert_eq!(printable(b"a\n\x00<b>", 10), "a\\n\\x00\\x3cb\\x3e");
         assert_eq!(printable(b"abcdef", 3), "abc...");
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 
 use super::process::Process;
+use super::run::{SOON, folder, wait_until};
 
 /// A running server, or one that was killed and can be started again.
 pub(crate) struct RedisServer {
@@ -174,4 +175,53 @@ fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// A Redis server for tests that only need one to be there; [`RedisServer`] can do more.
+pub struct Redis {
+    port: u16,
+    process: Process,
+}
+
+impl Redis {
+    /// Starts a server that is empty.
+    pub fn start() -> Self {
+        let port = free_port();
+        Self { port, process: run(port) }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        self.process.signal("KILL");
+        self.process.wait_for_end(SOON);
+    }
+
+    /// Starts it again on the same port, empty.
+    pub fn restart_empty(&mut self) {
+        if self.process.is_running() {
+            self.kill();
+        }
+        self.process = run(self.port);
+    }
+}
+
+fn run(port: u16) -> Process {
+    let home = folder("redis");
+    let (text, log) = (port.to_string(), home.join("log"));
+    let place = home.display().to_string();
+    let arguments =
+        ["--port", &text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &place];
+    let process = Process::start("redis-server", arguments, &[], &log);
+    wait_until("Redis takes connections", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    process
 }
