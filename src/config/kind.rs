@@ -142,7 +142,8 @@ impl Kind {
                      info,chancery::validation=debug ({error})"
                 )),
             },
-            Self::Link => read_url(text, true).map(Value::Text),
+            // Shown to people exactly as it was written.
+            Self::Link => read_url(text, true).map(|_| Value::Text(text.to_owned())),
             Self::Path if text.is_empty() => Err("this is the path of a file or folder".to_owned()),
             Self::Path => Ok(Value::Path(PathBuf::from(text))),
             Self::Service(schemes) => {
