@@ -288,3 +288,20 @@ fn the_reference_in_the_documentation_is_the_tables() {
         "docs/configuration.md is out of date; run: cargo run -- check --reference > docs/configuration.md"
     );
 }
+
+#[test]
+fn the_example_for_a_fleet_can_be_loaded() {
+    let folder = Folder::new("example");
+    let secrets = [("database-url", "postgres://db.test/chancery"), ("redis-url", "rediss://redis.test")];
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/config.example.toml"));
+    let mut text = text.expect("the example is there");
+    for (name, content) in secrets {
+        let path = folder.file(name, content);
+        text = text.replace(&format!("/etc/chancery/{name}"), &path.display().to_string());
+    }
+    let sources = Sources { file: Some(folder.file("c.toml", &text)), ..Sources::default() };
+    let config = Config::load(&sources).expect("the example is right");
+    assert_eq!(config.profiles.len(), 2);
+    assert_eq!(config.ca.public_url, "http://acme.example.net");
+}
