@@ -49,8 +49,9 @@ fn run(command: Command) -> Result<(), StartError> {
             Ok(())
         }
         Command::Check(check) => {
-            print!("{}", load(&check.configured, false)?.effective());
-            Ok(())
+            let config = load(&check.configured, false)?;
+            print!("{}", config.effective());
+            try_out(&config)
         }
         Command::Ca(CaCommand::Init(init)) => init_authority(&init),
     }
@@ -69,6 +70,22 @@ fn load(configured: &Configured, local: bool) -> Result<Config, StartError> {
         environment,
     };
     Ok(Config::load(&sources)?)
+}
+
+/// Says of each thing that the configuration names whether it works; an error if one does not.
+fn try_out(config: &Config) -> Result<(), StartError> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "TLS cannot be set up")?;
+    let mut failed = 0;
+    for (name, outcome) in runtime()?.block_on(server::try_out(config)) {
+        match outcome {
+            Ok(()) => eprintln!("{name}: ok"),
+            Err(why) => {
+                failed += 1;
+                eprintln!("{name}: {why}");
+            }
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err("the configuration can be read, but not all of it works".into()) }
 }
 
 fn init_authority(init: &CaInit) -> Result<(), StartError> {

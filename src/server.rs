@@ -130,6 +130,27 @@ async fn nonces(config: &Config, clock: &Arc<FleetClock>) -> Result<Arc<dyn Nonc
     Ok(nonces)
 }
 
+/// Tries what the configuration names, without changing anything: the issuer's files, Postgres, Redis. For each, what
+/// is wrong with it, if something is.
+pub async fn try_out(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
+    let mut outcomes = Vec::new();
+    if config.ca.issuer.is_some() {
+        outcomes.push(("ca", open_issuer(config).map(|_| ()).map_err(|error| error.to_string())));
+    }
+    if let Database::Postgres(url) = &config.database {
+        let reached = async { Store::postgres(url.expose(), 1).await?.ping().await };
+        outcomes.push(("database", reached.await.map_err(|error| error.to_string())));
+    }
+    if let Some(url) = &config.redis_url {
+        let reached = async {
+            let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
+            nonces.wait_until_ready(Duration::from_secs(3)).await
+        };
+        outcomes.push(("redis", reached.await.map_err(|error| error.cause().to_owned())));
+    }
+    outcomes
+}
+
 async fn services(
     config: &Config,
     clock: &Arc<FleetClock>,

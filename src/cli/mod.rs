@@ -55,7 +55,7 @@ pub enum Command {
     Migrate(Configured),
     /// Check the configuration and show the settings in force with their sources.
     ///
-    /// Secrets are not shown. Ends with status 1, and everything that is wrong, if it cannot be used.
+    /// Then the issuer's files, Postgres and Redis are tried, without changing anything. Secrets are not shown. Ends with status 1, and everything that is wrong, if it cannot be used.
     Check(Check),
     /// Make a certificate authority.
     #[command(subcommand)]
