@@ -17,7 +17,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::failure::Failure;
 use crate::jws::AccountKey;
-use crate::recorder::{Recorder, Step};
+use crate::recorder::Recorder;
+use crate::step::Step;
 
 /// Largest response body that is read.
 const BODY_LIMIT: usize = 1 << 20;

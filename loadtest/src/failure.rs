@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::recorder::Step;
+use crate::step::Step;
 
 /// Why a flow, or the generator itself, did not get on.
 #[derive(Debug, thiserror::Error)]

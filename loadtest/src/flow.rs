@@ -13,8 +13,8 @@ use crate::client::{Account, Session};
 use crate::csr::CertificateKey;
 use crate::failure::Failure;
 use crate::jws::{AccountKey, base64};
-use crate::recorder::Step;
 use crate::responders::Published;
+use crate::step::Step;
 
 /// What every flow of a run has in common.
 pub(crate) struct Scenario {

@@ -15,6 +15,7 @@ mod recorder;
 mod report;
 mod responders;
 mod run;
+mod step;
 
 use std::process::ExitCode;
 

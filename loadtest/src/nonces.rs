@@ -13,8 +13,8 @@ use crate::arguments::NonceArguments;
 use crate::client::{Fleet, split_url};
 use crate::failure::Failure;
 use crate::histogram::Histogram;
-use crate::recorder::Step;
 use crate::report::{self, CpuBill};
+use crate::step::Step;
 
 /// Largest response head that is read.
 const HEAD_LIMIT: usize = 16 * 1024;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::accounting::{Snapshot, Watched};
 use crate::failure::Failure;
 use crate::histogram::Histogram;
-use crate::recorder::{Counts, Step};
+use crate::recorder::Counts;
+use crate::step::Step;
 
 /// CPU time of one window, divided by what was done in it.
 pub(crate) struct CpuBill {

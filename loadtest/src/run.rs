@@ -11,9 +11,10 @@ use crate::csr::CertificateKey;
 use crate::failure::Failure;
 use crate::flow::{Scenario, register};
 use crate::jws::AccountKey;
-use crate::recorder::{Recorder, Step};
+use crate::recorder::Recorder;
 use crate::report::{self, CpuBill};
 use crate::responders::{self, Published};
+use crate::step::Step;
 
 /// How many accounts are registered at a time.
 const REGISTRATIONS: usize = 8;

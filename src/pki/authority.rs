@@ -18,7 +18,8 @@ use crate::acme::certificate::Serial;
 use crate::acme::identifier::Identifier;
 use crate::acme::time::Timestamp;
 use crate::pki::chain::pem;
-use crate::pki::issuer::{Issuer, IssuerError, LocalIssuer};
+use crate::pki::error::IssuerError;
+use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::key::PublicKey;
 use crate::pki::template::Template;
 

@@ -11,7 +11,8 @@ use crate::pki::authority::{AuthorityKey, ISSUING_VALIDITY, ROOT_VALIDITY, creat
 use crate::pki::chain::{pem, to_pem};
 use crate::pki::crl::{CrlTemplate, RevokedEntry};
 use crate::pki::csr::Csr;
-use crate::pki::issuer::{Issuer, IssuerError, LocalIssuer};
+use crate::pki::error::IssuerError;
+use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::openssl::{Folder, KeyKind};
 use crate::pki::parts::Parts;
 use crate::pki::template::Template;

@@ -9,7 +9,7 @@ use rcgen::{
 
 use crate::acme::certificate::{RevocationReason, Serial};
 use crate::acme::time::Timestamp;
-use crate::pki::issuer::IssuerError;
+use crate::pki::error::IssuerError;
 use crate::pki::template::check_url;
 
 /// What a CRL says.

@@ -10,6 +10,7 @@ pub mod chain;
 pub mod crl;
 pub mod csr;
 mod der;
+pub mod error;
 pub mod issuer;
 pub mod key;
 mod parts;

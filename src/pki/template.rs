@@ -9,7 +9,7 @@ use crate::acme::certificate::Serial;
 use crate::acme::identifier::Identifier;
 use crate::acme::time::Timestamp;
 use crate::pki::der::{element, oid, oid_arcs, sequence};
-use crate::pki::issuer::IssuerError;
+use crate::pki::error::IssuerError;
 use crate::pki::key::PublicKey;
 
 /// Everything that goes into a leaf certificate. It is what is on record before the signature (design I-4),
