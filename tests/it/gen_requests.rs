@@ -22,7 +22,8 @@ wire_tests! {
         gen_07_a_post_of_another_media_type_is_415
         gen_08_unknown_members_are_ignored_and_wrong_types_are_named
         gen_09_urls_are_under_the_external_base_whatever_host_says
-        gen_10_bad_identifiers_are_told_in_subproblems;
+        gen_10_bad_identifiers_are_told_in_subproblems
+        gen_11_others_resources_are_403_and_missing_ones_404;
 }
 
 async fn gen_05_wrong_methods_and_unknown_paths_are_told_and_cost_no_nonce(server: Arc<Deployment>) {

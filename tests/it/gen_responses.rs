@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::certificate::csr;
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::flows::{Order, challenge, identifiers, text};
-use crate::support::keys::{Key, base64url};
+use crate::support::keys::Key;
 use crate::support::response::Response;
-use crate::support::run::{SOON, unique_name, wait_until};
-use crate::support::transport::Version;
+use crate::support::run::{unique_name, wait_until};
 use crate::wire_tests;
 
 wire_tests! {

@@ -1,9 +1,10 @@
 //! AUT-10 and AUT-13: http-01, and where the server will not go for it.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio::sync::Mutex;
 
 use crate::support::chancery::Deployment;
 use crate::support::flows::text;
@@ -43,7 +44,8 @@ async fn aut_10_white_space_behind_it_is_forgiven_and_nothing_else(server: Arc<D
     let right = |answer: &str| Reply::Body(format!("{answer} \t\r\n\n"));
     Trial::http(&client, right).await.succeeds().await;
     let stranger = Key::new().thumbprint();
-    let wrong: [Box<dyn Fn(&str) -> String>; 6] = [
+    type Spoil = Box<dyn Fn(&str) -> String>;
+    let wrong: [Spoil; 6] = [
         Box::new(|answer| format!(" {answer}")),
         Box::new(|answer| format!("{answer}x")),
         Box::new(|answer| answer.to_lowercase()),
@@ -144,8 +146,8 @@ async fn aut_10_addresses_are_proven_too(server: Arc<Deployment>) {
 
 async fn aut_10_ipv6_comes_first_and_ipv4_after_it(server: Arc<Deployment>) {
     // One test at a time: there is one loopback address of IPv6.
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    static ONE: Mutex<()> = Mutex::const_new(());
+    let _one = ONE.lock().await;
     let client = server.account().await;
     let loopback: IpAddr = [0, 0, 0, 0, 0, 0, 0, 1].into();
     let both = || {

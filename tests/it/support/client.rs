@@ -68,6 +68,11 @@ impl Client {
         self
     }
 
+    /// Throws away the nonces at hand: a server that keeps its nonces in memory forgets them when it is restarted.
+    pub fn forget_nonces(&self) {
+        self.nonces.lock().expect("not poisoned").clear();
+    }
+
     /// `token.thumbprint` (RFC 8555 §8.1).
     pub fn key_authorization(&self, token: &str) -> String {
         format!("{token}.{}", self.key.thumbprint())
@@ -134,9 +139,10 @@ impl Client {
         }
     }
 
-    /// The number of the replica whose turn it is.
+    /// The number of the replica whose turn it is; dead ones are left out, as a balancer would.
     fn next(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+        let mut turns = (0..self.server.size()).map(|_| self.turn.fetch_add(1, Ordering::Relaxed));
+        turns.find(|turn| self.server.replica(*turn).is_running()).expect("a replica runs")
     }
 
     async fn nonce(&self) -> String {
