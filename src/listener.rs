@@ -2,6 +2,7 @@
 //! time and all of them in number, and a drain that lets running requests finish.
 
 mod certificate;
+mod linger;
 
 use std::convert::Infallible;
 use std::io;
@@ -174,6 +175,7 @@ impl Shared {
         let _closed = OnDrop(|| open.decrement(1.0));
         // Answers are small and written whole: waiting to fill a segment only costs time.
         let _ = stream.set_nodelay(true);
+        let stream = linger::Lingering::new(stream);
         let Some(acceptor) = &self.tls else {
             return self.speak(stream, peer).await;
         };

@@ -1,0 +1,119 @@
+//! A close that lets the peer read the last answer. A connection that is closed while octets of it lie unread is reset,
+//! and a reset can overtake an answer: the client that sent too large a body would never see its 413 (GEN-06).
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A peer that sent less than this has nothing left to send.
+const LARGE: usize = 32 * 1024;
+
+/// How much more is read and thrown away, and for how long.
+const MOST_OCTETS: u64 = 1024 * 1024;
+const MOST_TIME: Duration = Duration::from_secs(1);
+
+/// A stream that, once dropped, closes its sending side first and reads on for a moment if the peer sent a lot.
+pub(super) struct Lingering {
+    stream: Option<TcpStream>,
+    received: usize,
+}
+
+impl Lingering {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream: Some(stream), received: 0 }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let outcome = self.stream()?.poll_read(context, into);
+        self.received = self.received.saturating_add(into.filled().len() - before);
+        outcome
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write(context, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(context)
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let Some(mut stream) = self.stream.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.received < LARGE {
+            return;
+        }
+        runtime.spawn(timeout(MOST_TIME, async move {
+            let _ = stream.shutdown().await;
+            let mut rest = stream.take(MOST_OCTETS);
+            let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn gen_06_the_last_answer_arrives_though_octets_lie_unread() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let sending = client.write_all(&[b'x'; 256 * 1024]);
+        let serving = async {
+            let mut server = Lingering::new(server);
+            let mut some = vec![0; LARGE];
+            server.read_exact(&mut some).await.unwrap();
+            server.write_all(b"too large").await.unwrap();
+        };
+        let (sent, ()) = tokio::join!(sending, serving);
+        sent.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "too large");
+    }
+}
