@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const KEEPER: &str = r#"end="$1"; log="$2"; shift 2; "$@" </dev/null >>"$log" 2>&1 & child=$!; echo $child; exec 1>&-; cat >/dev/null; kill -$end $child 2>/dev/null; wait $child 2>/dev/null"#;
+/// A signal to the whole process group, such as that of a terminal, must not end the shell before its work is done.
+const KEEPER: &str = r#"trap : TERM INT HUP; end="$1"; log="$2"; shift 2; "$@" </dev/null >>"$log" 2>&1 & child=$!; echo $child; exec 1>&-; cat >/dev/null; kill -$end $child 2>/dev/null; wait $child 2>/dev/null"#;
 
 /// A running server.
 pub struct Process {

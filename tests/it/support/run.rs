@@ -44,7 +44,7 @@ pub fn folder(name: &str) -> PathBuf {
     static ROOT: OnceLock<(PathBuf, Child)> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Servers still end while the folder goes, so the removal is repeated until it succeeds.
-    const REMOVE: &str = r#"cat >/dev/null; n=0; until rm -rf "$1" 2>/dev/null || [ $n -gt 99 ]; do n=$((n+1)); sleep 0.1; done"#;
+    const REMOVE: &str = r#"trap : TERM INT HUP; cat >/dev/null; n=0; until rm -rf "$1" 2>/dev/null || [ $n -gt 99 ]; do n=$((n+1)); sleep 0.1; done"#;
     let (root, _) = ROOT.get_or_init(|| {
         let root = std::env::temp_dir().join(format!("chancery-it-{}", std::process::id()));
         std::fs::create_dir_all(&root).expect("a temporary folder");
