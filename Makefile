@@ -2,7 +2,7 @@
 
 BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux curl ca-certificates \
-                 postgresql redis-server redis-sentinel haproxy \
+                 mount postgresql redis-server redis-sentinel haproxy pebble \
                  lego certbot acme-tiny uacme dehydrated caddy
 
 .PHONY: run build test test-only fmt lint fuzz loadtest docs clean

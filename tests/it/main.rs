@@ -9,6 +9,7 @@ mod authorizations;
 mod caa;
 mod certificates;
 mod challenges;
+mod clients;
 mod directory;
 mod finalize;
 mod floors;

@@ -1,0 +1,212 @@
+//! Where a client finds the server, and where the server finds the client.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use chancery::acme::identifier::Identifier;
+use chancery::acme::time::FleetClock;
+use chancery::pki::authority;
+use chancery::pki::chain;
+use chancery::pki::issuer::LocalIssuer;
+
+use crate::clients::program::{require, surroundings};
+use crate::support::chancery::{Deployment, Kind, Settings, run};
+use crate::support::haproxy::{Backend, Haproxy};
+use crate::support::process::Process;
+use crate::support::responder;
+use crate::support::run::{folder, free_port, unique, unique_address, wait_until};
+
+/// A server, and one client's place beside it.
+pub struct Site {
+    /// The URL of the directory.
+    pub directory: String,
+    /// The root that TLS and certificates are verified with.
+    pub root: PathBuf,
+    /// Where the client answers challenges: in the fleet, which all clients share, each has an address of its own.
+    pub address: Ipv4Addr,
+    /// The port for http-01.
+    pub http_port: u16,
+    /// The port for tls-alpn-01.
+    pub tls_port: u16,
+    /// The client's folder.
+    pub home: PathBuf,
+    server: Server,
+}
+
+enum Server {
+    Embedded(Process),
+    Fleet(&'static Fleet),
+}
+
+struct Fleet {
+    deployment: Arc<Deployment>,
+    _balancer: Haproxy,
+    directory: String,
+    root: PathBuf,
+    http_port: u16,
+    tls_port: u16,
+}
+
+impl Site {
+    /// `chancery serve --local` on ports of its own, with its data in `chancery-data` of the client's folder.
+    pub fn embedded() -> Self {
+        let home = folder("site");
+        let [port, http_port, tls_port] = [free_port(), free_port(), free_port()];
+        let mut environment = surroundings(&home);
+        environment.extend(
+            [
+                ("CHANCERY_LISTEN", format!("127.0.0.1:{port}")),
+                ("CHANCERY_OPS_LISTEN", format!("127.0.0.1:{}", free_port())),
+                ("CHANCERY_EXTERNAL_URL", format!("https://localhost:{port}")),
+                ("CHANCERY_VALIDATION_HTTP01_PORT", http_port.to_string()),
+                ("CHANCERY_VALIDATION_TLSALPN01_PORT", tls_port.to_string()),
+                ("CHANCERY_DATA_DIR", home.join("chancery-data").display().to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let program = env!("CARGO_BIN_EXE_chancery");
+        let process = Process::start(program, ["serve", "--local"], &environment, &home.join("log"));
+        wait_until("chancery has said what to do next", || {
+            assert!(process.is_running(), "chancery ended; its log:\n{}", process.log());
+            process.log().contains("or with certbot")
+        });
+        Self {
+            directory: format!("https://localhost:{port}/directory"),
+            root: home.join("chancery-data/root.pem"),
+            address: Ipv4Addr::LOCALHOST,
+            http_port,
+            tls_port,
+            home,
+            server: Server::Embedded(process),
+        }
+    }
+
+    /// HAProxy, round robin, in front of three replicas on Postgres and Redis.
+    pub fn fleet() -> Self {
+        static FLEET: OnceLock<Fleet> = OnceLock::new();
+        let fleet = FLEET.get_or_init(Fleet::start);
+        Self {
+            directory: fleet.directory.clone(),
+            root: fleet.root.clone(),
+            address: unique_address(),
+            http_port: fleet.http_port,
+            tls_port: fleet.tls_port,
+            home: folder("site"),
+            server: Server::Fleet(fleet),
+        }
+    }
+
+    /// How the server is deployed.
+    pub fn kind(&self) -> Kind {
+        match self.server {
+            Server::Embedded(_) => Kind::Embedded,
+            Server::Fleet(_) => Kind::Fleet,
+        }
+    }
+
+    /// A name that nothing else has, and under which the server finds the client.
+    pub fn name(&self) -> String {
+        self.name_of(self.address)
+    }
+
+    /// A name of 127.0.0.1, for the one client that listens there whatever it is told.
+    pub fn name_of_localhost(&self) -> String {
+        self.name_of(Ipv4Addr::LOCALHOST)
+    }
+
+    fn name_of(&self, address: Ipv4Addr) -> String {
+        match self.kind() {
+            Kind::Embedded => format!("n{}.localhost", unique()),
+            Kind::Fleet => {
+                let name = format!("n{}.chancery.test", unique());
+                responder::dns().add_address(&name, address.into());
+                name
+            }
+        }
+    }
+
+    /// What the embedded server has written.
+    pub fn log(&self) -> String {
+        match &self.server {
+            Server::Embedded(process) => process.log(),
+            Server::Fleet(_) => panic!("a fleet has several logs"),
+        }
+    }
+
+    /// Asserts that while `client` goes its way, each replica accepts some of its nonces, and that no replica has
+    /// refused a nonce or failed.
+    pub fn every_replica_works(&self, client: impl FnOnce()) {
+        let Server::Fleet(fleet) = self.server else { panic!("only a fleet has replicas") };
+        let accepted =
+            || fleet.metric("chancery_nonces_redeemed_total", |labels| labels.contains("accepted"));
+        let before = accepted();
+        client();
+        let after = accepted();
+        assert_eq!(after.len(), 3);
+        assert!(
+            before.iter().zip(&after).all(|(before, after)| after > before),
+            "{before:?}, then {after:?}"
+        );
+        let refused = fleet.metric("chancery_nonces_redeemed_total", |labels| !labels.contains("accepted"));
+        assert_eq!(refused, [0; 3], "a nonce of any replica is accepted by any other");
+        let failed = fleet.metric("chancery_requests_total", |labels| labels.contains("status=\"5"));
+        assert_eq!(failed, [0; 3], "no request fails for our reasons");
+    }
+}
+
+impl Fleet {
+    fn start() -> Self {
+        require("haproxy");
+        let home = folder("balanced");
+        let authority = home.join("authority");
+        run(&["ca", "init", "--data-dir", &authority.display().to_string()], &[]);
+        let [port, http_port, tls_port] = [free_port(), free_port(), free_port()];
+        let base_url = format!("https://localhost:{port}");
+        let settings = Settings::new()
+            .set("CHANCERY_EXTERNAL_URL", &base_url)
+            .set("CHANCERY_CA_CERT", authority.join("issuing.pem").display().to_string())
+            .set("CHANCERY_CA_KEY", authority.join("issuing.key").display().to_string())
+            .set("CHANCERY_VALIDATION_HTTP01_PORT", http_port.to_string())
+            .set("CHANCERY_VALIDATION_TLSALPN01_PORT", tls_port.to_string());
+        let deployment = Deployment::with(Kind::Fleet, &settings);
+        let backend = |at| {
+            let replica = deployment.replica(at);
+            Backend { listen: replica.listen, ops: replica.ops }
+        };
+        let backends: Vec<_> = (0..deployment.size()).map(backend).collect();
+        let balancer = Haproxy::start_on(port, &balancer_certificate(&authority), &backends);
+        Self {
+            deployment,
+            _balancer: balancer,
+            directory: format!("{base_url}/directory"),
+            root: authority.join("root.pem"),
+            http_port,
+            tls_port,
+        }
+    }
+
+    /// The sums of a counter over those of its `labels`, replica by replica.
+    fn metric(&self, name: &str, labels: impl Fn(&str) -> bool) -> Vec<u64> {
+        let of = |at| {
+            let (_, text) = self.deployment.replica(at).ops_get("/metrics").expect("metrics");
+            let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+            let values = lines.filter(|(found, _)| labels(found)).map(|(_, value)| value);
+            values.map(|value| value.parse::<u64>().expect("a count")).sum()
+        };
+        (0..self.deployment.size()).map(of).collect()
+    }
+}
+
+/// A PEM file with a certificate for `localhost` by the fleet's own authority, and its key: clients trust one root.
+fn balancer_certificate(authority: &Path) -> PathBuf {
+    let read = |name| std::fs::read_to_string(authority.join(name)).expect("ca init wrote it");
+    let issuer = LocalIssuer::from_pem(&read("issuing.pem"), &read("issuing.key"), &[], false);
+    let names = [Identifier::Dns("localhost".to_owned())];
+    let made = authority::server_certificate(&issuer.expect("an issuer"), &names, FleetClock::machine_now());
+    let (certificates, key) = made.expect("a certificate");
+    let (leaf, further) = certificates.split_first().expect("a leaf");
+    let file = authority.join("balancer.pem");
+    std::fs::write(&file, chain::to_pem(leaf, further) + &chain::pem(&key, "PRIVATE KEY")).expect("written");
+    file
+}
