@@ -129,7 +129,7 @@ fn record(method: &Method, endpoint: &str, response: &Response<Body>, started: I
     .increment(1);
     metrics::histogram!("chancery_request_seconds", "endpoint" => endpoint.to_owned()).record(seconds);
     if *method == Method::POST || status.is_server_error() {
-        tracing::info!(%method, endpoint, status = status.as_u16(), problem, milliseconds = seconds * 1000.0, "request");
+        tracing::info!(%method, endpoint, status = status.as_u16(), problem, microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), "request");
     } else {
         tracing::debug!(%method, endpoint, status = status.as_u16(), problem, "request");
     }
