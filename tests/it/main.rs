@@ -14,6 +14,7 @@ mod finalize;
 mod floors;
 mod gen_requests;
 mod gen_responses;
+mod gen_urls;
 mod http01;
 mod jws;
 mod jws_keys;
