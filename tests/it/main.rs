@@ -26,3 +26,4 @@ mod renewal;
 mod revocation;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]
 mod support;
+mod waiting;
