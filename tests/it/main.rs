@@ -10,6 +10,7 @@ mod caa;
 mod certificates;
 mod challenges;
 mod directory;
+mod docs;
 mod finalize;
 mod floors;
 mod gen_requests;
@@ -24,6 +25,7 @@ mod nonces;
 mod orders;
 mod renewal;
 mod revocation;
+mod rfc;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]
 mod support;
 mod waiting;
