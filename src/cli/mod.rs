@@ -51,7 +51,7 @@ pub enum Command {
     Serve(Serve),
     /// Bring the database's schema up to this version, and end.
     ///
-    /// `serve` does so by itself on SQLite; a fleet migrates once, before the new replicas start.
+    /// `serve` does so by itself when it starts; a fleet may do it once, before the new replicas start.
     Migrate(Configured),
     /// Check the configuration and show the settings in force with their sources.
     ///

@@ -130,7 +130,7 @@ pub const SETTINGS: &[Setting] = &[
     row("ops", "listen", Address, Text("127.0.0.1:14001"), "Where /livez, /readyz and /metrics are served, without TLS."),
     row("database", "url", Service(&["postgres://", "postgresql://", "sqlite:"]), Derived("the SQLite file chancery.sqlite in data_dir"), "`postgres://…` for a fleet, `sqlite:PATH` for one process.").secret(),
     row("database", "connections", Count(1, 1000), Text("8"), "How many connections this replica keeps to Postgres at most."),
-    row("redis", "url", Service(REDIS), Absent, "Nonces and rate limits of a fleet: `redis://`, `rediss://` (TLS), `redis-sentinel://HOST:PORT,…/MASTER` or `redis-cluster://HOST:PORT,…`.").secret(),
+    row("redis", "url", Service(REDIS), Absent, "The nonces of a fleet: `redis://`, `rediss://` (TLS), `redis-sentinel://HOST:PORT,…/MASTER` or `redis-cluster://HOST:PORT,…`.").secret(),
     row("tls", "mode", Word(&["auto", "files", "off"]), Text("auto"), "`auto`: a certificate of our own authority; `files`: tls.cert and tls.key; `off`: plain HTTP behind a load balancer."),
     row("tls", "cert", Path, Absent, "The PEM certificate chain for `files`, leaf first."),
     row("tls", "key", Path, Absent, "The PEM private key for `files`."),

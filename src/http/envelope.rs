@@ -15,13 +15,15 @@ use tracing::Instrument;
 
 use super::App;
 use super::problem::{Rejection, Told};
+use crate::acme::problem::Problem;
 
 static REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Begins the ids of this process; the rest is a count.
+/// Begins the ids of this process; the rest is a count. The second half of a UUID is random: replicas that start in the
+/// same millisecond differ too.
 static PROCESS: LazyLock<String> =
-    LazyLock::new(|| uuid::Uuid::now_v7().simple().to_string()[..16].to_owned());
+    LazyLock::new(|| uuid::Uuid::now_v7().simple().to_string()[16..].to_owned());
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// How many seconds a client that was shed waits (GEN-16).
@@ -32,7 +34,7 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let started = Instant::now();
     let id = format!("{}{:08x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed));
     let method = request.method().clone();
-    let endpoint = matched(&request);
+    let endpoint = matched(&request, app.services.urls.prefix());
     let new_nonce = endpoint == "/new-nonce";
     let span = tracing::info_span!("request", id);
     let mut response = if method == Method::OPTIONS {
@@ -49,11 +51,10 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     response
 }
 
-fn matched(request: &Request) -> String {
-    request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned())
+/// The route, without the path of the external URL, which a balancer may leave on requests or not.
+fn matched(request: &Request, prefix: &str) -> String {
+    let path = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    path.strip_prefix(prefix).unwrap_or(path).to_owned()
 }
 
 /// Runs the request unless too many run already, within its time.
@@ -64,9 +65,19 @@ async fn run(app: &App, request: Request, next: Next, endpoint: &str) -> Respons
             .into_response();
     };
     match tokio::time::timeout(app.request_timeout, next.run(request)).await {
-        Ok(response) => response,
+        Ok(response) => explained(response),
         Err(_) => Rejection::unavailable("the request took too long; try again", SHED_FOR).into_response(),
     }
+}
+
+/// A path or a query that axum could not read is told in plain text by axum; GEN-01 wants a problem document.
+fn explained(response: Response<Body>) -> Response<Body> {
+    let status = response.status();
+    if !status.is_client_error() || response.extensions().get::<Told>().is_some() {
+        return response;
+    }
+    let problem = Problem::malformed("the path or the query of the request's URL cannot be read");
+    Rejection::from(problem.with_status(status.as_u16())).into_response()
 }
 
 /// A place among the running requests. The last fifth is kept for what is shed last: polls, downloads, account look-ups.

@@ -52,10 +52,14 @@ pub fn check(identifier: &Identifier, profile: &Profile) -> Result<(), NameRefus
         Identifier::Ip(_) => {}
     }
     let value = identifier.base().value();
-    if profile.denied_names.iter().any(|pattern| matches(pattern, &value)) {
+    // A wildcard stands for every name one label below its base: it is denied if any of these is.
+    let denied = |pattern: &String| {
+        matches(pattern, &value) || (identifier.is_wildcard() && parent(pattern) == Some(value.as_str()))
+    };
+    if profile.denied_names.iter().any(denied) {
         return Err(NameRefusal::Denied(name()));
     }
-    // A wildcard stands for every name below its base, so a pattern that covers only the base is not enough.
+    // For the same reason a pattern that covers only the base does not allow it.
     let covered = |pattern: &String| {
         if identifier.is_wildcard() {
             below(pattern, &value) || *pattern == format!(".{value}")
@@ -72,6 +76,11 @@ pub fn check(identifier: &Identifier, profile: &Profile) -> Result<(), NameRefus
 /// Whether `pattern` (a name, or `.suffix` for all below it) covers `value`.
 fn matches(pattern: &str, value: &str) -> bool {
     pattern == value || below(pattern, value)
+}
+
+/// What a name is one label below; for `.suffix`, the suffix.
+fn parent(pattern: &str) -> Option<&str> {
+    pattern.split_once('.').map(|(_, parent)| parent)
 }
 
 fn below(pattern: &str, value: &str) -> bool {
@@ -118,6 +127,13 @@ mod tests {
         assert_eq!(verdict(&open, "dns", "x.denied.test"), Err(NameRefusal::Denied("p".into())));
         assert_eq!(verdict(&open, "dns", "denied.test"), Ok(()));
         assert_eq!(verdict(&open, "ip", "192.0.2.1"), Err(NameRefusal::IpAddress("p".into())));
+        for wildcard in ["*.denied.test", "*.x.denied.test", "*.bad.test"] {
+            assert_eq!(verdict(&open, "dns", wildcard), Err(NameRefusal::Denied("p".into())), "{wildcard}");
+        }
+        let one = profile(&[], &["secret.b.test"]);
+        assert_eq!(verdict(&one, "dns", "*.b.test"), Err(NameRefusal::Denied("p".into())));
+        assert_eq!(verdict(&one, "dns", "*.a.b.test"), Ok(()));
+        assert_eq!(verdict(&one, "dns", "other.b.test"), Ok(()));
         let listed = profile(&["exact.test", ".below.test"], &[]);
         assert_eq!(verdict(&listed, "dns", "exact.test"), Ok(()));
         assert_eq!(verdict(&listed, "dns", "a.b.below.test"), Ok(()));

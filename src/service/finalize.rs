@@ -23,7 +23,7 @@ use crate::pki::template::Template;
 use crate::policy::caa::CaaVerdict;
 use crate::storage::{IssuanceJob, Reservation, StorageError};
 
-/// CAA that was looked up longer ago than this is looked up again at issuance (RFC 8659 §7; AUT-14).
+/// CAA that was looked up longer ago than this is looked up again at issuance (CA/B Forum BR 3.2.2.8; AUT-14).
 const CAA_GOOD_FOR: Duration = Duration::from_secs(8 * 3600);
 
 /// How long the request waits for its certificate before it answers `processing`.
@@ -194,8 +194,13 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
         Err(problem) => {
             tracing::warn!(order = %job.order_id, %problem, "issuance failed");
             metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
-            while settled(services.store.fail_issuance(job, &problem).await).await.is_none() {}
-            return Issuance::Failed(problem);
+            let recorded = loop {
+                if let Some(recorded) = settled(services.store.fail_issuance(job, &problem).await).await {
+                    break recorded;
+                }
+            };
+            // Whoever has the lease now may yet succeed: nothing is said that is not on record (I-6).
+            return if recorded { Issuance::Failed(problem) } else { Issuance::Elsewhere };
         }
     };
     fault::point("issuance-signed");

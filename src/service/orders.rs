@@ -84,7 +84,7 @@ pub(super) fn new_authorization(
     let trusted = profile.authorization == AuthorizationMode::Trusted;
     let wildcard = identifier.is_wildcard();
     let fits = |kind: &ChallengeType| match identifier {
-        // RFC 8555 §7.1.3: only DNS shows control of everything below a name. RFC 8738 §4: an address has no records.
+        // RFC 8555 §7.1.3: only DNS shows control of everything below a name. RFC 8738 §7: an address has no records.
         Identifier::Dns(_) if wildcard => *kind == ChallengeType::Dns01,
         Identifier::Dns(_) => true,
         Identifier::Ip(_) => *kind != ChallengeType::Dns01,
@@ -160,7 +160,12 @@ async fn reusable(
     }
     let margin = REUSE_MARGIN.min(services.settings.authorization_lifetime / 4);
     let found = services.store.valid_authorizations(&account.id, identifiers, now.plus(margin)).await?;
-    Ok(found.into_iter().filter(|authorization| authorization.profile == profile.name).collect())
+    Ok(found.into_iter().filter(|authorization| may_rest_on(authorization, profile)).collect())
+}
+
+/// An authorization that was once valid on trust proves nothing, should its profile ask for challenges by now.
+fn may_rest_on(authorization: &Authorization, profile: &Profile) -> bool {
+    authorization.profile == profile.name && authorization.validated_at.is_some()
 }
 
 /// The certificate that the order says it replaces (ORD-14), with the dead order that said so before, if one did.
@@ -196,4 +201,48 @@ async fn replaced(
         return Err(Refusal::AlreadyReplaced.into());
     }
     Ok((serial, replaced_by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ord_05_trust_of_yesterday_is_no_proof_today() {
+        let profile = Profile {
+            name: "p".into(),
+            description: String::new(),
+            authorization: AuthorizationMode::Challenge,
+            validity: std::time::Duration::from_secs(1),
+            backdate: std::time::Duration::ZERO,
+            key_types: Vec::new(),
+            client_auth: false,
+            common_name: false,
+            allowed_names: Vec::new(),
+            denied_names: Vec::new(),
+            wildcards: false,
+            ip_addresses: false,
+            single_label_names: false,
+            challenge_types: ChallengeType::ALL.to_vec(),
+            reuse_authorizations: true,
+        };
+        let proven = Authorization {
+            id: AuthorizationId::new(),
+            account_id: crate::acme::id::AccountId::new(),
+            profile: "p".into(),
+            identifier: Identifier::Dns("a.test".into()),
+            wildcard: false,
+            outcome: Outcome::Valid,
+            expires_at: Timestamp::from_seconds(9),
+            token: String::new(),
+            challenge_types: ChallengeType::ALL.to_vec(),
+            attempted: Some(ChallengeType::Dns01),
+            validated_at: Some(Timestamp::from_seconds(1)),
+            error: None,
+        };
+        assert!(may_rest_on(&proven, &profile));
+        let trusted = Authorization { attempted: None, validated_at: None, ..proven.clone() };
+        assert!(!may_rest_on(&trusted, &profile));
+        assert!(!may_rest_on(&Authorization { profile: "q".into(), ..proven }, &profile));
+    }
 }

@@ -28,7 +28,8 @@ statements! {
         lease_until = NULL WHERE id = $1 AND account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3 \
         RETURNING id";
     COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(lease_until) FROM authorizations z \
-        WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1";
+        WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 \
+        AND z.expires_at > $1";
 }
 
 const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, expires_at, token, \

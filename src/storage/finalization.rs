@@ -39,7 +39,7 @@ statements! {
         WHERE id = $1 AND lease_token = $2 AND progress = 'processing' RETURNING id";
     RESERVATION = "SELECT ", certificate_columns!(), " FROM certificates c WHERE c.order_id = $1";
     COUNT_ISSUANCES = "SELECT COUNT(*), MIN(lease_until) FROM orders o \
-        WHERE o.progress = 'processing' AND o.lease_until < $1";
+        WHERE o.progress = 'processing' AND o.lease_until < $1 AND o.expires_at > $1";
     KEY_IS_BLOCKED = "SELECT key_sha256 FROM blocked_keys WHERE key_sha256 = $1";
 }
 

@@ -94,7 +94,7 @@ fn identifier(text: &str) -> Option<String> {
     (!name.is_empty() && !text[name.len()..].starts_with('!')).then_some(name)
 }
 
-fn files_under(folder: &Path) -> Vec<PathBuf> {
+pub fn files_under(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
