@@ -1,4 +1,4 @@
-//! ORD-01 to ORD-08 and ORD-13 to ORD-16: orders and what becomes of them.
+//! ORD-01 to ORD-08 and ORD-13, ORD-15 and ORD-16: orders and what becomes of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::certificate::csr;
 use crate::support::chancery::Deployment;
 use crate::support::flows::{Order, identifiers, text};
-use crate::support::keys::{Key, base64url};
+use crate::support::keys::Key;
 use crate::support::run::{unique_address, unique_name};
 use crate::wire_tests;
 
@@ -28,8 +28,6 @@ wire_tests! {
         ord_06_the_certificate_carries_the_dates_that_the_order_shows
         ord_07_an_order_only_goes_forward_whichever_replica_is_asked
         ord_13_valid_orders_carry_a_certificate_and_invalid_ones_an_error
-        ord_14_replaces_names_a_certificate_of_the_account_that_shares_a_name
-        ord_14_a_certificate_is_replaced_once
         ord_15_an_unknown_profile_is_invalid_profile
         ord_16_identifiers_and_authorizations_come_in_the_order_asked_for;
     Deployment::hasty =>
@@ -336,54 +334,6 @@ async fn ord_13_valid_orders_carry_a_certificate_and_invalid_ones_an_error(serve
     let error = &invalid["error"];
     assert!(text(error, "type").starts_with("urn:ietf:params:acme:error:"), "{invalid}");
     assert!(!text(error, "detail").is_empty(), "{invalid}");
-}
-
-async fn ord_14_replaces_names_a_certificate_of_the_account_that_shares_a_name(server: Arc<Deployment>) {
-    let (client, other) = (server.account().await, server.account().await);
-    let (name, more) = (unique_name(), unique_name());
-    let issued = client.issue(&[&name]).await;
-    let id = issued.chain.renewal_id();
-    let replacing = |names: &[&str], id: &str| json!({"identifiers": identifiers(names), "profile": "trusted", "replaces": id});
-    other.new_order(replacing(&[&name], &id)).await.problem_of(&["unauthorized", "malformed"]);
-    client.new_order(replacing(&[&more], &id)).await.problem_of(&["malformed", "unauthorized"]);
-    let unknown = format!("{}.{}", base64url(&issued.chain.authority_key_id()), base64url(&[7; 16]));
-    let foreign = format!("{}.{}", base64url(&[7; 20]), base64url(&issued.chain.serial()));
-    for wrong in [unknown.as_str(), &foreign, "", ".", "AAAA", "not.base64url!"] {
-        let answer = client.new_order(replacing(&[&name], wrong)).await;
-        assert!(answer.status < 500, "{wrong}: {answer}");
-        answer.problem_of(&["malformed", "unauthorized"]);
-    }
-    let order = client.new_order(replacing(&[&more, &name], &id)).await.expect(201);
-    assert_eq!(order.string("replaces"), id, "{order}");
-    assert_eq!(client.read(&order.location()).await.string("replaces"), id);
-}
-
-async fn ord_14_a_certificate_is_replaced_once(server: Arc<Deployment>) {
-    let client = server.account().await;
-    let name = unique_name();
-    let id = client.issue(&[&name]).await.chain.renewal_id();
-    let replacing =
-        |profile: &str| json!({"identifiers": identifiers(&[&name]), "profile": profile, "replaces": id});
-    // All at once through all replicas: one is taken.
-    let asks = (0..8).map(|_| client.new_order(replacing("trusted")));
-    let answers = futures_util::future::join_all(asks).await;
-    let (taken, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
-    assert_eq!(taken.len(), 1, "{}", taken.len());
-    for answer in refused {
-        answer.problem(409, "alreadyReplaced");
-    }
-    client.collect(&Order::of(&taken[0]), &[&name], Key::new()).await;
-    client.new_order(replacing("trusted")).await.problem(409, "alreadyReplaced");
-    // An order that failed has replaced nothing.
-    let id = client.issue(&[&name]).await.chain.renewal_id();
-    let fresh = unique_name();
-    let replacing =
-        json!({"identifiers": identifiers(&[&name, &fresh]), "profile": "default", "replaces": id});
-    let failing = Order::of(&client.new_order(replacing.clone()).await.expect(201));
-    client.new_order(replacing.clone()).await.problem(409, "alreadyReplaced");
-    client.send(&failing.authorizations()[1], json!({"status": "deactivated"})).await.expect(200);
-    client.wait_for(&failing.url, "invalid").await;
-    client.new_order(replacing).await.expect(201);
 }
 
 async fn ord_15_an_unknown_profile_is_invalid_profile(server: Arc<Deployment>) {

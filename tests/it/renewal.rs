@@ -1,14 +1,16 @@
-//! ARI: renewal information (RFC 9773).
+//! ARI and ORD-14: renewal information, and orders that replace a certificate (RFC 9773).
 
 use std::sync::Arc;
 
 use chancery::acme::time::{FleetClock, Timestamp};
+use serde_json::json;
 
 use crate::support::chancery::Deployment;
 use crate::support::client::Client;
-use crate::support::flows::text;
-use crate::support::keys::base64url;
+use crate::support::flows::{Order, identifiers, text};
+use crate::support::keys::{Key, base64url};
 use crate::support::response::Response;
+use crate::support::run::unique_name;
 use crate::wire_tests;
 
 wire_tests! {
@@ -16,7 +18,9 @@ wire_tests! {
         ari_01_anyone_may_read_the_window_of_a_certificate
         ari_01_bad_ids_are_malformed_and_unknown_ones_404
         ari_02_a_revoked_certificate_has_a_window_in_the_past
-        ari_03_certificates_issued_together_do_not_come_back_together;
+        ari_03_certificates_issued_together_do_not_come_back_together
+        ord_14_replaces_names_a_certificate_of_the_account_that_shares_a_name
+        ord_14_a_certificate_is_replaced_once;
 }
 
 async fn ask(client: &Client, id: &str) -> Response {
@@ -104,4 +108,52 @@ async fn ari_03_certificates_issued_together_do_not_come_back_together(server: A
     let first = windows.iter().map(|window| window.0).min().unwrap_or(0);
     let last = windows.iter().map(|window| window.1).max().unwrap_or(0);
     assert!(last - first >= windows[0].2 / 100, "{windows:?}");
+}
+
+async fn ord_14_replaces_names_a_certificate_of_the_account_that_shares_a_name(server: Arc<Deployment>) {
+    let (client, other) = (server.account().await, server.account().await);
+    let (name, more) = (unique_name(), unique_name());
+    let issued = client.issue(&[&name]).await;
+    let id = issued.chain.renewal_id();
+    let replacing = |names: &[&str], id: &str| json!({"identifiers": identifiers(names), "profile": "trusted", "replaces": id});
+    other.new_order(replacing(&[&name], &id)).await.problem_of(&["unauthorized", "malformed"]);
+    client.new_order(replacing(&[&more], &id)).await.problem_of(&["malformed", "unauthorized"]);
+    let unknown = format!("{}.{}", base64url(&issued.chain.authority_key_id()), base64url(&[7; 16]));
+    let foreign = format!("{}.{}", base64url(&[7; 20]), base64url(&issued.chain.serial()));
+    for wrong in [unknown.as_str(), &foreign, "", ".", "AAAA", "not.base64url!"] {
+        let answer = client.new_order(replacing(&[&name], wrong)).await;
+        assert!(answer.status < 500, "{wrong}: {answer}");
+        answer.problem_of(&["malformed", "unauthorized"]);
+    }
+    let order = client.new_order(replacing(&[&more, &name], &id)).await.expect(201);
+    assert_eq!(order.string("replaces"), id, "{order}");
+    assert_eq!(client.read(&order.location()).await.string("replaces"), id);
+}
+
+async fn ord_14_a_certificate_is_replaced_once(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let name = unique_name();
+    let id = client.issue(&[&name]).await.chain.renewal_id();
+    let replacing =
+        |profile: &str| json!({"identifiers": identifiers(&[&name]), "profile": profile, "replaces": id});
+    // All at once through all replicas: one is taken.
+    let asks = (0..8).map(|_| client.new_order(replacing("trusted")));
+    let answers = futures_util::future::join_all(asks).await;
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
+    assert_eq!(taken.len(), 1, "{}", taken.len());
+    for answer in refused {
+        answer.problem(409, "alreadyReplaced");
+    }
+    client.collect(&Order::of(&taken[0]), &[&name], Key::new()).await;
+    client.new_order(replacing("trusted")).await.problem(409, "alreadyReplaced");
+    // An order that failed has replaced nothing.
+    let id = client.issue(&[&name]).await.chain.renewal_id();
+    let fresh = unique_name();
+    let replacing =
+        json!({"identifiers": identifiers(&[&name, &fresh]), "profile": "default", "replaces": id});
+    let failing = Order::of(&client.new_order(replacing.clone()).await.expect(201));
+    client.new_order(replacing.clone()).await.problem(409, "alreadyReplaced");
+    client.send(&failing.authorizations()[1], json!({"status": "deactivated"})).await.expect(200);
+    client.wait_for(&failing.url, "invalid").await;
+    client.new_order(replacing).await.expect(201);
 }
