@@ -10,7 +10,8 @@ struct Row {
     rules: Vec<String>,
     sections: Vec<Citation>,
     files: Vec<String>,
-    tests: Vec<String>,
+    /// Each with the file that it is in.
+    tests: Vec<(String, String)>,
 }
 
 /// A number and a section: `RFC 8555 §7.4`.
@@ -53,9 +54,16 @@ fn rows() -> Vec<Row> {
         };
         let quoted =
             |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-        let (test_files, tests): (Vec<_>, Vec<_>) = quoted(tests).into_iter().partition(|t| t.contains('/'));
+        let (mut file, mut named) = (String::new(), Vec::new());
+        for word in quoted(tests) {
+            if word.contains('/') {
+                file = word;
+            } else {
+                named.push((file.clone(), word));
+            }
+        }
         let rules = rules.split(' ').filter(|rule| *rule != "—").map(str::to_owned).collect();
-        rows.push(Row { rules, sections, files: [quoted(files), test_files].concat(), tests });
+        rows.push(Row { rules, sections, files: quoted(files), tests: named });
     }
     assert!(rows.len() > 80, "the tables were found: {}", rows.len());
     rows
@@ -93,27 +101,25 @@ fn sources(folders: &[&str]) -> Vec<PathBuf> {
     folders.iter().flat_map(|folder| files_under(&root().join(folder))).collect()
 }
 
-/// The tests that run, by name: functions below `#[test]` or `#[tokio::test]`, those of `wire_tests!`, and of `proptest!`.
-fn tests() -> BTreeSet<String> {
+/// The tests that run, each with its file: functions below `#[test]` or `#[tokio::test]` and those of `wire_tests!`.
+fn tests() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for file in sources(&["src", "tests"]) {
-        let text = read(&file);
-        let mut lines = text.lines().map(str::trim).peekable();
-        let mut marked = false;
-        let mut listed = false;
-        for line in &mut lines {
+        let path = file.strip_prefix(root()).expect("under the root").display().to_string();
+        let (mut marked, mut listed) = (false, false);
+        for line in read(&file).lines().map(str::trim) {
             if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 marked = true;
             } else if let Some(name) = function(line) {
                 if std::mem::take(&mut marked) {
-                    found.insert(name);
+                    found.insert((path.clone(), name));
                 }
             } else if line == "wire_tests! {" {
                 listed = true;
             } else if line == "}" {
                 listed = false;
             } else if listed {
-                found.insert(line.trim_end_matches(';').to_owned());
+                found.insert((path.clone(), line.trim_end_matches(';').to_owned()));
             }
         }
     }
@@ -141,7 +147,8 @@ fn cited_files_and_tests_exist() {
     let mut wrong = BTreeSet::new();
     for row in rows() {
         wrong.extend(row.files.into_iter().filter(|file| !root().join(file).is_file()));
-        wrong.extend(row.tests.into_iter().filter(|test| !tests.contains(test)));
+        let missing = row.tests.into_iter().filter(|test| !tests.contains(test));
+        wrong.extend(missing.map(|(file, test)| format!("{test} in {file}")));
     }
     assert!(wrong.is_empty(), "docs/rfc.md cites what is not there: {wrong:#?}");
 }
@@ -151,20 +158,20 @@ fn every_listed_rule_is_tested_and_every_tested_rule_is_listed() {
     let mut cited: BTreeMap<String, usize> = BTreeMap::new();
     for row in rows() {
         for rule in &row.rules {
-            let count = row.tests.iter().filter(|test| rules_of(test).contains(rule)).count();
+            let count = row.tests.iter().filter(|(_, test)| rules_of(test).contains(rule)).count();
             *cited.entry(rule.clone()).or_default() += count;
         }
     }
     let untested: Vec<_> = cited.iter().filter(|(_, count)| **count == 0).map(|(rule, _)| rule).collect();
     assert!(untested.is_empty(), "no test is cited for {untested:?}");
-    let tested: BTreeSet<String> = tests().iter().flat_map(|test| rules_of(test)).collect();
+    let tested: BTreeSet<String> = tests().iter().flat_map(|(_, test)| rules_of(test)).collect();
     let unlisted: Vec<_> = tested.iter().filter(|rule| !cited.contains_key(*rule)).collect();
     assert!(unlisted.is_empty(), "docs/rfc.md does not list {unlisted:?}");
 }
 
 #[test]
 fn every_function_named_after_a_rule_runs() {
-    let run = tests();
+    let run: BTreeSet<String> = tests().into_iter().map(|(_, test)| test).collect();
     let mut idle = Vec::new();
     for file in sources(&["src", "tests"]) {
         let text = read(&file);
