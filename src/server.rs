@@ -17,7 +17,7 @@ use crate::listener::{self, ListenerLimits, ReloadingCertificate};
 use crate::network::{Network, NetworkConfig};
 use crate::pki::authority::{self, AuthorityKey};
 use crate::pki::chain;
-use crate::pki::issuer::LocalIssuer;
+use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
 use crate::service::{Jobs, Services, Settings, Urls};
 use crate::storage::Store;
@@ -28,8 +28,11 @@ use crate::worker;
 /// Why a replica cannot start; the text says what to do.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a replica waits for Postgres or Redis when it starts, before it says that they are missing.
+/// How long a replica that starts waits for its database before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a replica that starts waits for Redis before it goes on without, not ready.
+const REDIS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often the certificate of the ACME listener is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
@@ -73,6 +76,18 @@ pub fn open_issuer(config: &Config) -> Result<LocalIssuer, StartError> {
     let (certificate, key) = (read(&files.cert)?, zeroize::Zeroizing::new(read(&files.key)?));
     let chains: Vec<String> = config.ca.chains.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     Ok(LocalIssuer::from_pem(&certificate, &key, &chains, config.ca.include_root)?)
+}
+
+/// The authorities that signed before: for each, the folder that has its files.
+fn previous_issuers(config: &Config) -> Result<Vec<Arc<dyn Issuer>>, StartError> {
+    let open = |folder: &std::path::PathBuf| -> Result<Arc<dyn Issuer>, StartError> {
+        if !folder.join("issuing.pem").exists() {
+            return Err(format!("ca.previous: there is no issuing.pem in {}", folder.display()).into());
+        }
+        let (now, root) = (FleetClock::machine_now(), config.ca.include_root);
+        Ok(Arc::new(authority::load_or_create(folder, "Chancery", AuthorityKey::P256, now, root)?))
+    };
+    config.ca.previous.iter().map(open).collect()
 }
 
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
@@ -123,7 +138,7 @@ async fn nonces(config: &Config, clock: &Arc<FleetClock>) -> Result<Arc<dyn Nonc
         return Ok(Arc::new(MemoryNonces::new(config.nonce_lifetime, clock)));
     };
     let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
-    if let Err(error) = nonces.wait_until_ready(PATIENCE).await {
+    if let Err(error) = nonces.wait_until_ready(REDIS_PATIENCE).await {
         // The replica starts all the same: it becomes ready when Redis does.
         tracing::error!(%error, "Redis is not there; requests that need a nonce are refused until it is");
     }
@@ -163,6 +178,7 @@ async fn services(
         store,
         network: Arc::new(network(config)?),
         issuer: Arc::new(issuer.clone()),
+        previous_issuers: previous_issuers(config)?,
         weak_keys: WeakKeys::from_files(&config.ca.weak_keys)?,
         profiles: config.profiles.clone(),
         clock: Arc::<FleetClock>::clone(clock),

@@ -124,6 +124,8 @@ pub struct Ca {
     pub public_url: String,
     /// Whether a root at the end of a chain is sent.
     pub include_root: bool,
+    /// Folders of authorities that issued before.
+    pub previous: Vec<PathBuf>,
     /// Lists of keys that get no certificate.
     pub weak_keys: Vec<PathBuf>,
 }

@@ -276,6 +276,7 @@ impl Reader {
             public_url: self.text("ca.public_url").unwrap_or_else(|| external_url.to_owned()),
             include_root: self.flag("ca.include_root"),
             weak_keys: files("ca.weak_keys"),
+            previous: files("ca.previous"),
         }
     }
 

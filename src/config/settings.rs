@@ -141,6 +141,13 @@ pub const SETTINGS: &[Setting] = &[
     row("ca", "include_root", Boolean, Text("false"), "Whether a self-signed root at the end of a chain is sent."),
     row(
         "ca",
+        "previous",
+        Files,
+        Absent,
+        "Folders (issuing.pem, issuing.key, root.pem) of authorities that issued before: their CRLs go on.",
+    ),
+    row(
+        "ca",
         "weak_keys",
         Files,
         Absent,

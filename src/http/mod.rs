@@ -41,9 +41,6 @@ pub struct App {
     request_timeout: Duration,
 }
 
-/// The largest request body that is read (GEN-06).
-const MAX_BODY: usize = 64 * 1024;
-
 impl App {
     /// At most `max_in_flight` requests run at once; above that, requests are shed (GEN-16). A fifth of the places is
     /// kept for those that are shed last.

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod authorizations;
+mod caa;
 pub mod certificates;
 pub mod challenges;
 pub mod crls;
@@ -45,6 +46,8 @@ pub struct Services {
     pub network: Arc<Network>,
     /// Who signs.
     pub issuer: Arc<dyn Issuer>,
+    /// Who signed before: their certificates can still be downloaded and revoked, and their CRLs are renewed.
+    pub previous_issuers: Vec<Arc<dyn Issuer>>,
     /// Keys that no certificate is issued for (ORD-11).
     pub weak_keys: WeakKeys,
     /// The profiles by name; `default` is always there.
@@ -94,6 +97,16 @@ pub struct Settings {
 pub const DEFAULT_PROFILE: &str = "default";
 
 impl Services {
+    /// Every issuer, the one that signs now first.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<dyn Issuer>> {
+        std::iter::once(&self.issuer).chain(&self.previous_issuers)
+    }
+
+    /// An issuer by its name.
+    pub fn issuer_named(&self, id: &str) -> Option<&Arc<dyn Issuer>> {
+        self.issuers().find(|issuer| issuer.id() == id)
+    }
+
     /// The present, by the fleet's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
