@@ -6,6 +6,7 @@ pub mod authorizations;
 pub mod certificates;
 pub mod challenges;
 pub mod crls;
+pub mod external_accounts;
 pub mod fault;
 pub mod finalize;
 pub mod jobs;
@@ -15,6 +16,7 @@ pub mod names;
 pub mod orders;
 pub mod refusal;
 pub mod renewal;
+pub mod sealing;
 pub mod urls;
 pub mod validate;
 
@@ -33,6 +35,7 @@ use crate::validation::ValidationConfig;
 
 pub use jobs::Jobs;
 pub use refusal::{Refusal, ServiceError};
+pub use sealing::SealingKey;
 pub use urls::Urls;
 
 /// What every use case may need. One per replica, shared by all its tasks.
@@ -47,6 +50,8 @@ pub struct Services {
     pub issuer: Arc<dyn Issuer>,
     /// Keys that no certificate is issued for (ORD-11).
     pub weak_keys: WeakKeys,
+    /// What the secrets of external account keys are sealed under; nothing where there are none.
+    pub sealing: Option<SealingKey>,
     /// The profiles by name; `default` is always there.
     pub profiles: BTreeMap<String, Profile>,
     /// The fleet's time.
