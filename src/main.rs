@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use chancery::acme::profile::KeyType;
 use chancery::acme::time::FleetClock;
-use chancery::cli::{CaCommand, CaInit, Cli, Command, Configured};
+use chancery::cli::{CaCommand, CaInit, Cli, Command, Configured, eab};
 use chancery::config::{self, Config, Sources};
 use chancery::pki::authority::{self, AuthorityKey};
 use chancery::server::{self, StartError};
@@ -54,6 +54,15 @@ fn run(command: Command) -> Result<(), StartError> {
             try_out(&config)
         }
         Command::Ca(CaCommand::Init(init)) => init_authority(&init),
+        Command::Eab(command) => {
+            let config = load(command.configured(), false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            telemetry::start_log(config.log.format, &config.log.level)?;
+            print!("{}", runtime()?.block_on(eab::run(&command, &config))?);
+            Ok(())
+        }
     }
 }
 

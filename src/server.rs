@@ -19,8 +19,8 @@ use crate::pki::authority::{self, AuthorityKey};
 use crate::pki::chain;
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
-use crate::service::{Jobs, Services, Settings, Urls};
-use crate::storage::Store;
+use crate::service::{Jobs, SealingKey, Services, Settings, Urls, external_accounts};
+use crate::storage::{StorageError, Store};
 use crate::telemetry::Metrics;
 use crate::validation::ValidationConfig;
 use crate::worker;
@@ -48,13 +48,70 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     })
 }
 
+/// Opens the database for a command that runs beside replicas and ends by itself, with the schema up to date.
+pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
+    let Database::Sqlite(path) = &config.database else {
+        let store = open_store(config).await?;
+        migrate(&store).await?;
+        return Ok(store);
+    };
+    // A replica that has the file has migrated it; otherwise nobody else may use it while it is migrated.
+    match open_store(config).await {
+        Ok(store) => migrate(&store).await?,
+        Err(error) => match error.downcast_ref() {
+            Some(StorageError::Setup(_)) => {}
+            _ => return Err(error),
+        },
+    }
+    Ok(Store::sqlite_beside(path).await?)
+}
+
+/// What the secrets of external account keys are sealed under: the key of the configuration, or for a process without
+/// replicas that of `eab.key` in its data folder, made if it is not there. Nothing for a fleet that has none.
+pub fn open_sealing(config: &Config) -> Result<Option<SealingKey>, StartError> {
+    if let Some(text) = &config.eab_encryption_key {
+        return Ok(Some(SealingKey::parse(text.expose()).ok_or("eab.encryption_key is not a key")?));
+    }
+    if !config.is_alone() {
+        return Ok(None);
+    }
+    make_data_dir(&config.data_dir)?;
+    let path = config.data_dir.join("eab.key");
+    let failed = |error: std::io::Error| format!("cannot use {}: {error}", path.display());
+    if !path.exists() {
+        let text = SealingKey::generate().ok_or("there are no random numbers")?;
+        write_new_secret(&path, &text).map_err(failed)?;
+    }
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(&path).map_err(failed)?);
+    let key = SealingKey::parse(text.trim());
+    Ok(Some(key.ok_or_else(|| format!("{} does not hold 32 octets in base64", path.display()))?))
+}
+
+/// Writes a file that only its owner may read, so that it is there whole or not at all, unless it is there already: of
+/// two processes that start at once, both then use that of one.
+fn write_new_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&temporary, path);
+    std::fs::remove_file(&temporary)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => std::fs::File::open(path.parent().unwrap_or(path))?.sync_all(),
+    }
+}
+
 /// Brings the schema up to date, waiting a little for a database that is not there yet.
 pub async fn migrate(store: &Store) -> Result<(), StartError> {
     let started = tokio::time::Instant::now();
     loop {
         match store.migrate().await {
             Ok(()) => return Ok(()),
-            Err(error @ crate::storage::StorageError::Unavailable(_)) if started.elapsed() < PATIENCE => {
+            Err(error @ StorageError::Unavailable(_)) if started.elapsed() < PATIENCE => {
                 tracing::warn!(%error, "waiting for the database");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
@@ -173,6 +230,8 @@ async fn services(
 ) -> Result<Services, StartError> {
     let store = open_store(config).await?;
     migrate(&store).await?;
+    let sealing = open_sealing(config)?;
+    external_accounts::check_sealing(&store, sealing.as_ref()).await?;
     Ok(Services {
         nonces: nonces(config, clock).await?,
         store,
@@ -180,6 +239,7 @@ async fn services(
         issuer: Arc::new(issuer.clone()),
         previous_issuers: previous_issuers(config)?,
         weak_keys: WeakKeys::from_files(&config.ca.weak_keys)?,
+        sealing,
         profiles: config.profiles.clone(),
         clock: Arc::<FleetClock>::clone(clock),
         urls: Urls::new(&config.external_url, &config.ca.public_url),

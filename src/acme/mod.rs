@@ -7,6 +7,7 @@ pub mod account;
 pub mod authorization;
 pub mod certificate;
 pub mod challenge;
+pub mod external_account;
 pub mod id;
 pub mod identifier;
 pub mod message;

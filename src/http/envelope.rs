@@ -126,7 +126,8 @@ fn explained(response: Response<Body>) -> Response<Body> {
 /// A place among the running requests. The last fifth is kept for what is shed last: polls, downloads, account look-ups.
 fn place<'a>(app: &'a App, endpoint: &str) -> Option<SemaphorePermit<'a>> {
     let kept = endpoint.starts_with("/order/{order}") && !endpoint.ends_with("finalize")
-        || ["/authorization/", "/certificate/", "/new-account"].iter().any(|path| endpoint.starts_with(path));
+        || endpoint.ends_with("/new-account")
+        || ["/authorization/", "/certificate/"].iter().any(|path| endpoint.starts_with(path));
     if !kept && app.in_flight.available_permits() <= app.reserved {
         return None;
     }

@@ -61,6 +61,7 @@ impl App {
             .route("/profiles/{profile}/directory", get(directory::get_profile).post(directory::post_profile))
             .route("/new-nonce", get(nonces::get).head(nonces::head))
             .route("/new-account", post(accounts::new_account))
+            .route("/profiles/{profile}/new-account", post(accounts::new_profile_account))
             .route("/new-order", post(orders::new_order))
             .route("/profiles/{profile}/new-order", post(orders::new_profile_order))
             .route("/new-authz", post(authorizations::new_authorization))

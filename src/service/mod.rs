@@ -7,6 +7,7 @@ mod caa;
 pub mod certificates;
 pub mod challenges;
 pub mod crls;
+pub mod external_accounts;
 pub mod fault;
 pub mod finalize;
 pub mod jobs;
@@ -16,6 +17,7 @@ pub mod names;
 pub mod orders;
 pub mod refusal;
 pub mod renewal;
+pub mod sealing;
 pub mod urls;
 pub mod validate;
 
@@ -34,6 +36,7 @@ use crate::validation::ValidationConfig;
 
 pub use jobs::Jobs;
 pub use refusal::{Refusal, ServiceError};
+pub use sealing::SealingKey;
 pub use urls::Urls;
 
 /// What every use case may need. One per replica, shared by all its tasks.
@@ -50,6 +53,8 @@ pub struct Services {
     pub previous_issuers: Vec<Arc<dyn Issuer>>,
     /// Keys that no certificate is issued for (ORD-11).
     pub weak_keys: WeakKeys,
+    /// What the secrets of external account keys are sealed under; nothing where there are none.
+    pub sealing: Option<SealingKey>,
     /// The profiles by name; `default` is always there.
     pub profiles: BTreeMap<String, Profile>,
     /// The fleet's time.

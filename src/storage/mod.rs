@@ -10,6 +10,7 @@ mod certificates;
 mod crls;
 mod dialect;
 mod error;
+mod external_accounts;
 mod finalization;
 mod orders;
 mod row;
@@ -28,6 +29,7 @@ pub use authorizations::ValidationJob;
 pub use crls::Crl;
 pub use dialect::Dialect;
 pub use error::StorageError;
+pub use external_accounts::Bound;
 pub use finalization::{IssuanceJob, Reservation};
 pub use orders::NewOrderRows;
 
@@ -35,7 +37,10 @@ use statement::{Parameter, Text};
 use writer::{Work, Writer};
 
 /// The migrations, in order. Forward only; see migrations/README.md.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (3, "external_accounts", include_str!("../../migrations/0003_external_accounts.sql")),
+];
 
 /// The durable store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -59,7 +64,6 @@ impl Store {
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
     pub async fn sqlite(path: &Path) -> Result<Self, StorageError> {
-        sqlx::any::install_default_drivers();
         let lock_path = path.with_extension("lock");
         let setup = |error: std::io::Error| {
             StorageError::Setup(format!("cannot use {}: {error}", lock_path.display()))
@@ -73,11 +77,18 @@ impl Store {
                 path.display()
             ))
         })?;
+        Ok(Self { _lock: Some(Arc::new(lock)), ..Self::sqlite_beside(path).await? })
+    }
+
+    /// Opens a SQLite file for a command that ends by itself, though a replica may be at work on it: SQLite makes
+    /// their writes take turns. Does not migrate.
+    pub async fn sqlite_beside(path: &Path) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
         let url = format!("sqlite://{}?mode=rwc", path.display());
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
         let pool = dialect.pool(4).connect(&url).await?;
-        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: Some(Arc::new(lock)) })
+        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: None })
     }
 
     /// Which database this is.
@@ -181,8 +192,15 @@ fn placeholders(first: usize, rows: usize, columns: usize) -> String {
 
 /// Every fixed statement with its name, for the test that prepares them all on both databases.
 pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
-    let files =
-        [accounts::ALL, authorizations::ALL, certificates::ALL, crls::ALL, finalization::ALL, orders::ALL];
+    let files = [
+        accounts::ALL,
+        authorizations::ALL,
+        certificates::ALL,
+        crls::ALL,
+        external_accounts::ALL,
+        finalization::ALL,
+        orders::ALL,
+    ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
     all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
