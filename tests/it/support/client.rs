@@ -134,9 +134,16 @@ impl Client {
         }
     }
 
-    /// The number of the replica whose turn it is.
+    /// The number of the replica whose turn it is; those that cannot answer are left out, as a load balancer does.
     fn next(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+        let mut turns = (0..self.server.size()).map(|_| self.turn.fetch_add(1, Ordering::Relaxed));
+        let fallback = self.turn.load(Ordering::Relaxed);
+        turns.find(|turn| self.server.replica(*turn).takes_requests()).unwrap_or(fallback)
+    }
+
+    /// Throws away the nonces that earlier answers brought.
+    pub fn forget_nonces(&self) {
+        self.nonces.lock().expect("not poisoned").clear();
     }
 
     async fn nonce(&self) -> String {
