@@ -12,6 +12,7 @@ mod dialect;
 mod error;
 mod external_accounts;
 mod finalization;
+mod loan;
 mod orders;
 mod row;
 mod statement;
@@ -21,9 +22,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use sqlx::AnyPool;
 use sqlx::any::AnyRow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, Connection};
 
 pub use authorizations::ValidationJob;
 pub use crls::Crl;
@@ -33,6 +34,7 @@ pub use external_accounts::Bound;
 pub use finalization::{IssuanceJob, Reservation};
 pub use orders::NewOrderRows;
 
+use loan::{Loan, in_time};
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
 
@@ -119,15 +121,15 @@ impl Store {
 
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), StorageError> {
-        let mut connection = self.pool.acquire().await?;
-        sqlx::query("SELECT 1").execute(&mut *connection).await?;
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(sqlx::query("SELECT 1").execute(&mut *connection)).await?;
         Ok(())
     }
 
     /// The database's time in microseconds since the epoch, or `None` where it is this machine's own (I-5).
     pub async fn database_now(&self) -> Result<Option<i64>, StorageError> {
-        let mut connection = self.pool.acquire().await?;
-        Ok(self.dialect.now(&mut connection).await?)
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(self.dialect.now(&mut connection)).await
     }
 
     /// How many connections are open, and how many of those are idle.
@@ -142,15 +144,17 @@ impl Store {
         parameters: Vec<Parameter>,
     ) -> Result<Vec<AnyRow>, StorageError> {
         let text = text.into();
-        let mut connection = self.pool.acquire().await?;
-        match statement::run(&mut connection, text.clone(), parameters.clone()).await {
-            Err(StorageError::Unavailable(_)) if self.dialect == Dialect::Postgres => {
-                drop(connection.detach());
-                let mut connection = self.pool.acquire().await?;
-                statement::run(&mut connection, text, parameters).await
-            }
-            result => result,
+        let mut connection = Loan::take(&self.pool).await?;
+        let begun = std::time::Instant::now();
+        let result = in_time(statement::run(&mut connection, text.clone(), parameters.clone())).await;
+        let failed_at_once =
+            matches!(result, Err(StorageError::Unavailable(_))) && begun.elapsed() < loan::PING_LIMIT;
+        if !failed_at_once || self.dialect == Dialect::Sqlite || connection.is_alive().await {
+            return result;
         }
+        drop(connection);
+        let mut connection = Loan::take_alive(&self.pool).await?;
+        in_time(statement::run(&mut connection, text, parameters)).await
     }
 
     /// Runs a write of one statement, which on Postgres commits by itself. Answers what it returns.
@@ -165,8 +169,8 @@ impl Store {
                 .write(Box::new(|connection| Box::pin(statement::run(connection, text, parameters))))
                 .await;
         }
-        let mut connection = self.pool.acquire().await?;
-        statement::run(&mut connection, text, parameters).await
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(statement::run(&mut connection, text, parameters)).await
     }
 
     /// Runs a write of several statements, all or none.
@@ -174,10 +178,14 @@ impl Store {
         if let Some(writer) = &self.writer {
             return writer.write(work).await;
         }
-        let mut transaction = self.pool.begin().await?;
-        let result = work(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(result)
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(async {
+            let mut transaction = connection.begin().await?;
+            let result = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok::<_, StorageError>(result)
+        })
+        .await
     }
 }
 

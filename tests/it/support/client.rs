@@ -139,10 +139,11 @@ impl Client {
         }
     }
 
-    /// The number of the replica whose turn it is; dead ones are left out, as a balancer would.
+    /// The number of the replica whose turn it is; those that cannot answer are left out, as a load balancer does.
     fn next(&self) -> usize {
         let mut turns = (0..self.server.size()).map(|_| self.turn.fetch_add(1, Ordering::Relaxed));
-        turns.find(|turn| self.server.replica(*turn).is_running()).expect("a replica runs")
+        let fallback = self.turn.load(Ordering::Relaxed);
+        turns.find(|turn| self.server.replica(*turn).takes_requests()).unwrap_or(fallback)
     }
 
     async fn nonce(&self) -> String {

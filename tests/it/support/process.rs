@@ -79,6 +79,18 @@ impl Process {
             .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
     }
 
+    /// Whether a signal keeps the server from running.
+    pub fn is_stopped(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .is_ok_and(|stat| stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('T'))
+    }
+
+    /// The exit status of a server that has ended; 128 and the signal's number if a signal ended it.
+    pub fn exit_code(mut self) -> Option<i32> {
+        drop(self.lifeline.take());
+        self.keeper.wait().ok()?.code()
+    }
+
     /// Waits until the server has ended by itself or by a signal.
     pub fn wait_for_end(&self, limit: Duration) {
         let start = Instant::now();
