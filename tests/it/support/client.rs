@@ -149,7 +149,10 @@ impl Client {
     async fn nonce(&self) -> String {
         // A nonce that lay around may have expired where lifetimes are short.
         let kept = self.nonces.lock().expect("not poisoned").pop();
-        match kept.filter(|(since, _)| since.elapsed() < Duration::from_secs(1)) {
+        let is_good = |since: &Instant| {
+            since.elapsed() < Duration::from_secs(1) && self.server.honours_nonces_of(*since)
+        };
+        match kept.filter(|(since, _)| is_good(since)) {
             Some((_, nonce)) => nonce,
             None => self.fresh_nonce().await,
         }

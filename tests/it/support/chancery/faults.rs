@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Deployment, PROGRAM, Process, Replica, Settings};
+use super::{Deployment, Kind, PROGRAM, Process, Replica, Settings};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::run::SOON;
@@ -45,6 +45,12 @@ impl Deployment {
     /// The proxy in front of it.
     pub fn proxy(&self) -> &Proxy {
         self.stores.as_ref().and_then(|stores| stores.proxy.as_ref()).expect("it was asked for")
+    }
+
+    /// Whether nonces from this instant may still be good: the embedded server keeps them in its process.
+    pub fn honours_nonces_of(&self, since: Instant) -> bool {
+        let process = self.replica(0).process.lock().expect("not poisoned");
+        self.kind == Kind::Fleet || process.as_ref().is_some_and(|process| process.started() < since)
     }
 
     /// Starts a replica that has ended.
