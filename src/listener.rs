@@ -2,6 +2,7 @@
 //! time and all of them in number, and a drain that lets running requests finish.
 
 mod certificate;
+mod proxy;
 
 use std::convert::Infallible;
 use std::io;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 pub use certificate::{CertificateError, ReloadingCertificate, tls_config, tls_from_pem};
+pub use proxy::ProxyProtocol;
 
 /// The bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +67,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` on `listener`, over TLS if `tls` is given, until `shutdown`. Then no connection is accepted any
 /// more, idle ones are closed, and running requests may finish for `drain` at most; what still runs then is cut. Each
-/// request carries its peer's address as `ConnectInfo<SocketAddr>`.
+/// request carries its peer's address as `ConnectInfo<SocketAddr>`: where `proxies` is given, the one that they tell.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
+    proxies: Option<ProxyProtocol>,
     router: axum::Router,
     limits: ListenerLimits,
     shutdown: CancellationToken,
@@ -77,6 +80,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         http: http_builder(&limits),
         tls: tls.map(TlsAcceptor::from),
+        proxies,
         // Handlers meet their state here once and not with each request.
         router: router.with_state(()),
         limits,
@@ -161,6 +165,7 @@ fn http_builder(limits: &ListenerLimits) -> auto::Builder<TokioExecutor> {
 struct Shared {
     http: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
+    proxies: Option<ProxyProtocol>,
     router: axum::Router,
     limits: ListenerLimits,
     shutdown: CancellationToken,
@@ -168,12 +173,24 @@ struct Shared {
 }
 
 impl Shared {
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(&self, mut stream: TcpStream, mut peer: SocketAddr) {
         let open = metrics::gauge!("chancery_connections_open");
         open.increment(1.0);
         let _closed = OnDrop(|| open.decrement(1.0));
         // Answers are small and written whole: waiting to fill a segment only costs time.
         let _ = stream.set_nodelay(true);
+        if let Some(proxies) = &self.proxies {
+            let told = timeout(self.limits.header_timeout, proxies.client(&mut stream, peer));
+            match self.shutdown.run_until_cancelled(told).await {
+                Some(Ok(Ok(client))) => peer = client,
+                Some(_) => {
+                    metrics::counter!("chancery_proxy_headers_failed_total").increment(1);
+                    tracing::debug!(%peer, "a trusted proxy sent no PROXY header in time");
+                    return;
+                }
+                None => return,
+            }
+        }
         let Some(acceptor) = &self.tls else {
             return self.speak(stream, peer).await;
         };

@@ -57,7 +57,9 @@ pub enum AdmissionError {
     #[error("The Redis URL cannot be used: {0}.")]
     Misaddressed(String),
     /// The store does not answer: 503 with `Retry-After` (design I-11).
-    #[error("The server cannot reach its store of nonces and limits at the moment. Repeat the request shortly.")]
+    #[error(
+        "The server cannot reach its store of nonces and limits at the moment. Repeat the request shortly."
+    )]
     Unavailable(String),
 }
 

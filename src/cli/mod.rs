@@ -1,11 +1,15 @@
 //! The command line: what can be asked for, and the help that teaches it. Nothing is done here.
 
+pub mod limits;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::acme::profile::KeyType;
+
+pub use limits::LimitsCommand;
 
 const ABOUT: &str = "\
 Chancery hands out certificates by ACME (RFC 8555) from your own certificate authority.
@@ -60,6 +64,9 @@ pub enum Command {
     /// Make a certificate authority.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Show and reset what clients have used of the limits, and give single ones other limits.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
 }
 
 /// Where the configuration is.

@@ -36,7 +36,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, tls, router, limits, shutdown.clone(), drain));
+        let task = tokio::spawn(serve(listener, tls, None, router, limits, shutdown.clone(), drain));
         Self { address, shutdown, task }
     }
 

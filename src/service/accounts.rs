@@ -1,5 +1,7 @@
 //! new-account, account update and deactivation (RFC 8555 §7.3).
 
+use std::net::IpAddr;
+
 use super::Services;
 use super::refusal::{Refusal, ServiceError};
 use crate::acme::account::{Account, AccountStatus};
@@ -7,6 +9,7 @@ use crate::acme::id::{AccountId, OrderId};
 use crate::acme::message::{AccountUpdate, NewAccount};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::jose::PublicKey;
+use crate::limits::Use;
 
 /// How many contacts an account may have (ACC-05).
 const MAX_CONTACTS: usize = 10;
@@ -14,11 +17,13 @@ const MAX_CONTACTS: usize = 10;
 /// How many orders a page of the account's list has (ACC-09).
 const ORDERS_PER_PAGE: i64 = 100;
 
-/// Finds or makes the account of `key`. Says whether it was made (RFC 8555 §7.3, §7.3.1).
+/// Finds or makes the account of `key` for a client at the address `client`. Says whether it was made (RFC 8555 §7.3,
+/// §7.3.1). Only making one is limited: finding one is how clients begin (KEY-04).
 pub async fn new_account(
     services: &Services,
     key: &PublicKey,
     request: NewAccount,
+    client: IpAddr,
 ) -> Result<(Account, bool), ServiceError> {
     let thumbprint = key.thumbprint();
     // The same key again is answered with the same account, whatever else is in the payload (ACC-02).
@@ -44,9 +49,13 @@ pub async fn new_account(
         terms_agreed_at: request.terms_agreed.then_some(now),
         created_at: now,
     };
-    if services.store.insert_account(&account).await? {
+    let held = services.limits.take(&[Use::new_account(client)]).await?;
+    let inserted = services.store.insert_account(&account).await;
+    if let Ok(true) = inserted {
         return Ok((account, true));
     }
+    services.limits.refund(held).await;
+    inserted?;
     // Another request with this key was faster.
     match services.store.account_by_key(&thumbprint).await? {
         Some(account) => existing(account),

@@ -18,6 +18,7 @@ use crate::acme::order::{Order, OrderStatus, Progress};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::acme::profile::{AuthorizationMode, Profile};
 use crate::acme::time::Timestamp;
+use crate::limits::Use;
 use crate::pki::csr::Csr;
 use crate::pki::template::Template;
 use crate::policy::caa::CaaVerdict;
@@ -54,7 +55,12 @@ pub async fn finalize(
     let reservation = reserve(services, profile, &order, csr, now)?;
     let lease = LeaseToken::new();
     let until = now.plus(services.settings.lease);
-    if !services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await? {
+    // Charged here and not with the order, so that nobody can use up the set of another without being authorized for it.
+    let held = services.limits.take(&[Use::duplicate_certificate(&order.identifiers)]).await?;
+    let begun = services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await;
+    if !matches!(begun, Ok(true)) {
+        services.limits.refund(held).await;
+        begun?;
         return Err(not_begun(services, &order, &key_sha256).await?.into());
     }
     fault::point("issuance-begun");
@@ -194,7 +200,14 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
         Err(problem) => {
             tracing::warn!(order = %job.order_id, %problem, "issuance failed");
             metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
-            while settled(services.store.fail_issuance(job, &problem).await).await.is_none() {}
+            let failed = loop {
+                if let Some(failed) = settled(services.store.fail_issuance(job, &problem).await).await {
+                    break failed;
+                }
+            };
+            if failed {
+                services.limits.give_back(&Use::duplicate_certificate(&order.identifiers)).await;
+            }
             return Issuance::Failed(problem);
         }
     };

@@ -9,6 +9,7 @@ use crate::acme::authorization::Authorization;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::AccountId;
 use crate::acme::problem::{Problem, ProblemType};
+use crate::limits::Use;
 use crate::policy::caa::{self, CaaRequest, CaaVerdict};
 use crate::storage::ValidationJob;
 use crate::validation::{self, Attempt, Verdict};
@@ -51,7 +52,20 @@ async fn work(services: &Services, job: &ValidationJob) {
             %problem, "validation failed");
     }
     let outcome = result.as_ref().map(|()| now);
-    while settled(services.store.finish_validation(job, outcome, expires_at).await).await.is_none() {}
+    let recorded = loop {
+        let finished = services.store.finish_validation(job, outcome, expires_at).await;
+        if let Some(recorded) = settled(finished).await {
+            break recorded;
+        }
+    };
+    if let Err(problem) = &result
+        && recorded
+        && problem.kind != ProblemType::ServerInternal
+    {
+        // Whether there was one left does not matter any more: it has failed.
+        let failed = Use::failed_validation(&authorization.account_id, &authorization.identifier);
+        let _charged = services.limits.take(&[failed]).await;
+    }
 }
 
 /// Tries until there is a final result; reasons that may pass are tried again within seconds.

@@ -11,6 +11,7 @@ mod crls;
 mod dialect;
 mod error;
 mod finalization;
+mod limit_overrides;
 mod orders;
 mod row;
 mod statement;
@@ -29,13 +30,20 @@ pub use crls::Crl;
 pub use dialect::Dialect;
 pub use error::StorageError;
 pub use finalization::{IssuanceJob, Reservation};
-pub use orders::NewOrderRows;
+pub use limit_overrides::LimitOverride;
+pub use orders::{ActiveCap, NewOrderRows, Placing};
 
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
 
 /// The migrations, in order. Forward only; see migrations/README.md.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (2, "limits", include_str!("../../migrations/0002_limits.sql")),
+];
+
+/// What follows a migration on Postgres.
+const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[(2, include_str!("../../migrations/0002_limits.postgres.sql"))];
 
 /// The durable store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -59,7 +67,6 @@ impl Store {
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
     pub async fn sqlite(path: &Path) -> Result<Self, StorageError> {
-        sqlx::any::install_default_drivers();
         let lock_path = path.with_extension("lock");
         let setup = |error: std::io::Error| {
             StorageError::Setup(format!("cannot use {}: {error}", lock_path.display()))
@@ -73,11 +80,18 @@ impl Store {
                 path.display()
             ))
         })?;
+        Ok(Self { _lock: Some(Arc::new(lock)), ..Self::sqlite_beside(path).await? })
+    }
+
+    /// Opens a SQLite file for a command that ends by itself, though a replica may be at work on it: SQLite makes
+    /// their writes take turns. Does not migrate.
+    pub async fn sqlite_beside(path: &Path) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
         let url = format!("sqlite://{}?mode=rwc", path.display());
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
         let pool = dialect.pool(4).connect(&url).await?;
-        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: Some(Arc::new(lock)) })
+        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: None })
     }
 
     /// Which database this is.
@@ -88,7 +102,9 @@ impl Store {
     /// Brings the schema up to date; replicas that do this at once take turns. Refuses a schema from the future.
     pub async fn migrate(&self) -> Result<(), StorageError> {
         let known = MIGRATIONS.iter().map(|(version, name, text)| {
-            let sql = sqlx::AssertSqlSafe((*text).to_owned());
+            let more = POSTGRES_MIGRATIONS.iter().find(|(follows, _)| follows == version);
+            let more = more.filter(|_| self.dialect == Dialect::Postgres).map_or("", |(_, text)| text);
+            let sql = sqlx::AssertSqlSafe(format!("{text}{more}"));
             Migration::new(
                 *version,
                 (*name).into(),
@@ -181,15 +197,24 @@ fn placeholders(first: usize, rows: usize, columns: usize) -> String {
 
 /// Every fixed statement with its name, for the test that prepares them all on both databases.
 pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
-    let files =
-        [accounts::ALL, authorizations::ALL, certificates::ALL, crls::ALL, finalization::ALL, orders::ALL];
+    let files = [
+        accounts::ALL,
+        authorizations::ALL,
+        certificates::ALL,
+        crls::ALL,
+        finalization::ALL,
+        limit_overrides::ALL,
+        orders::ALL,
+    ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
     all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
+    all.push(("ACTIVE_ORDERS", orders::active_statement(dialect).to_owned()));
     if dialect == Dialect::Postgres {
+        all.push(("INSERT_ORDER_CAPPED", orders::insert_capped_statement(2, 3)));
         all.extend(finalization::POSTGRES.iter().map(|(name, text)| (*name, (*text).to_owned())));
     }
     all

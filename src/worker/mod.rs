@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::time::{FleetClock, Timestamp};
-use crate::service::{ServiceError, Services, crls, finalize, validate};
+use crate::service::{ServiceError, Services, crls, finalize, limits, validate};
 use crate::storage::StorageError;
 
 /// How many issuances one look takes.
@@ -15,6 +15,9 @@ const ISSUANCES_PER_LOOK: i64 = 16;
 
 /// A difference to the database's clock above which an operator should know (I-5).
 const LARGE_OFFSET: Duration = Duration::from_secs(2);
+
+/// How often the operator's overrides of limits are looked at.
+const OVERRIDES_TICK: Duration = Duration::from_secs(2);
 
 /// How often the clock is compared, and the CRL looked at.
 const SLOW_TICK: Duration = Duration::from_secs(10);
@@ -24,6 +27,7 @@ const SLOW_TICK: Duration = Duration::from_secs(10);
 pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration, stop: CancellationToken) {
     let jobs = every(tick, &stop, || take_over(&services));
     let clocks = every(SLOW_TICK, &stop, || compare_clocks(&services, &clock));
+    let overrides = every(OVERRIDES_TICK, &stop, || limits::refresh_overrides(&services));
     let lists = async {
         loop {
             if let Err(error) = crls::renew_if_due(&services).await {
@@ -36,7 +40,7 @@ pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration
             }
         }
     };
-    tokio::join!(jobs, clocks, lists);
+    tokio::join!(jobs, clocks, overrides, lists);
 }
 
 async fn every<F, R>(period: Duration, stop: &CancellationToken, work: F)

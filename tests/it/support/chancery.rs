@@ -28,6 +28,16 @@ timeout = "3s"
 [crl]
 interval = "2s"
 
+# Tests share accounts and addresses; those of limits turn on what they need.
+[limits]
+new_orders_per_hour = 0
+active_orders = 0
+key_changes_per_hour = 0
+challenge_responses_per_hour = 0
+new_accounts_per_hour = 0
+failed_validations_per_hour = 0
+duplicate_certificates_per_day = 0
+
 [terms]
 url = "https://www.chancery.test/terms"
 
