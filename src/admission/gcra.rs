@@ -12,6 +12,9 @@ use crate::acme::time::Timestamp;
 /// The largest capacity: with it, and a period of at most a year, all numbers stay exact in Lua's floating point.
 pub const MAX_CAPACITY: u32 = 1_000_000;
 
+/// The longest period.
+const LONGEST_PERIOD: Duration = Duration::from_secs(366 * 86_400);
+
 /// How much a bucket holds and how fast it refills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -25,9 +28,9 @@ impl Rate {
     /// `capacity` uses in each `period`, and as many at once. A period that does not divide is rounded up for each use,
     /// so that never more than `capacity` pass. `capacity` is between 1 and [`MAX_CAPACITY`].
     pub fn per(capacity: u32, period: Duration) -> Self {
-        let capacity = capacity.clamp(1, MAX_CAPACITY);
+        let (capacity, period) = (capacity.clamp(1, MAX_CAPACITY), period.min(LONGEST_PERIOD));
         let micros = period.as_micros().div_ceil(u128::from(capacity)).max(1);
-        Self { capacity, interval: i64::try_from(micros).unwrap_or(i64::MAX / i64::from(MAX_CAPACITY)) }
+        Self { capacity, interval: i64::try_from(micros).unwrap_or(i64::MAX) }
     }
 
     /// The debt of an empty bucket, in microseconds.

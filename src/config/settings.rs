@@ -231,7 +231,7 @@ mod tests {
     fn every_limit_has_its_setting_and_default() {
         for limit in crate::limits::Limit::ALL {
             let fits = |row: &&Setting| row.section == "limits" && row.key == limit.setting();
-            let row = SETTINGS.iter().find(fits).expect(limit.setting());
+            let row = SETTINGS.iter().find(fits).expect("a row for each limit");
             let Preset::Text(text) = row.preset else { panic!("{} has no default", limit.setting()) };
             assert_eq!(text, limit.default_capacity().to_string(), "{}", limit.setting());
         }

@@ -212,8 +212,8 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
-    all.push(("ACTIVE_ORDERS", orders::active_statement(dialect).to_owned()));
     if dialect == Dialect::Postgres {
+        all.push(("LOCK_ACTIVE_ORDERS", orders::LOCK_ACTIVE_ORDERS.to_owned()));
         all.push(("INSERT_ORDER_CAPPED", orders::insert_capped_statement(2, 3)));
         all.extend(finalization::POSTGRES.iter().map(|(name, text)| (*name, (*text).to_owned())));
     }

@@ -9,14 +9,23 @@ use crate::acme::id::{AccountId, OrderId};
 use crate::acme::order::{Order, OrderAuthorization};
 use crate::acme::time::Timestamp;
 
+/// The orders of account $1 that could be active at $2.
+macro_rules! open {
+    () => {
+        "o.account_id = $1 AND o.progress IN ('open', 'processing') AND o.exempt = 0 AND o.expires_at > $2"
+    };
+}
+
 /// The orders of account $1 that are pending, ready or processing at $2, as `Order::status` has it.
 /// (migrations/0002_limits.postgres.sql says the same.)
 macro_rules! active {
     () => {
-        "o.account_id = $1 AND o.progress IN ('open', 'processing') AND o.exempt = 0 AND o.expires_at > $2 \
-         AND (o.progress = 'processing' OR NOT EXISTS (SELECT 1 FROM order_authorizations x \
-           JOIN authorizations y ON y.id = x.authorization_id \
-           WHERE x.order_id = o.id AND (y.outcome NOT IN ('pending', 'valid') OR y.expires_at <= $2)))"
+        concat!(
+            open!(),
+            " AND (o.progress = 'processing' OR NOT EXISTS (SELECT 1 FROM order_authorizations x \
+               JOIN authorizations y ON y.id = x.authorization_id \
+               WHERE x.order_id = o.id AND (y.outcome NOT IN ('pending', 'valid') OR y.expires_at <= $2)))"
+        )
     };
 }
 
@@ -26,6 +35,9 @@ statements! {
         LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE o.id = $1 ORDER BY l.position";
     ORDERS_OF_ACCOUNT = "SELECT o.id FROM orders o WHERE o.account_id = $1 AND o.id > $2 AND o.progress <> 'invalid' \
         ORDER BY o.id LIMIT $3";
+    /// An upper bound of the active orders, cheaper than their number.
+    OPEN_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", open!();
+    ACTIVE_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", active!();
     /// For each active order when it ends by itself: an open one with the first of its authorizations.
     ACTIVE_ORDER_ENDS = "SELECT o.expires_at, MIN(CASE WHEN o.progress = 'open' THEN z.expires_at END) FROM orders o \
         LEFT JOIN order_authorizations l ON l.order_id = o.id \
@@ -42,14 +54,9 @@ const ORDER_VALUES: usize = 11;
 const AUTHORIZATION_COLUMNS: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, \
      created_at, expires_at, token, challenge_types";
 
-/// Counts an account's active orders; on Postgres nobody adds one before the transaction ends, on SQLite the writer sees
-/// to that.
-pub(super) const fn active_statement(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Postgres => "-- ACTIVE_ORDERS\nSELECT chancery_active_orders($1, $2)",
-        Dialect::Sqlite => concat!("-- ACTIVE_ORDERS\nSELECT COUNT(*) FROM orders o WHERE ", active!()),
-    }
-}
+/// Counts an account's active orders, and lets nobody add one before the transaction ends.
+pub(super) const LOCK_ACTIVE_ORDERS: &str =
+    "-- LOCK_ACTIVE_ORDERS\nSELECT chancery_active_orders($1, $2, $3)";
 
 /// How many active orders an account may have once its next is placed (design I-10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +151,7 @@ pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
         )
     };
     format!(
-        "-- INSERT_ORDER_CAPPED\nWITH counted AS MATERIALIZED (SELECT chancery_active_orders($2, ${now}) AS active), \
+        "-- INSERT_ORDER_CAPPED\nWITH counted AS MATERIALIZED (SELECT chancery_active_orders($2, ${now}, ${cap}) AS active), \
          placed AS (INSERT INTO orders ({ORDER_COLUMNS}) SELECT v.* FROM (VALUES {order}) AS v, counted \
            WHERE counted.active < ${cap} RETURNING id), {authorized}\
          linked AS (INSERT INTO order_authorizations (order_id, position, authorization_id) \
@@ -202,6 +209,32 @@ fn link_parameters(order: &Order) -> Vec<Parameter> {
     each.flat_map(|(authorization, position)| parameters![&order.id, position, &authorization.id]).collect()
 }
 
+/// How many active orders an account has, or an upper bound below the cap. Nobody adds one before the transaction ends.
+async fn active(
+    connection: &mut sqlx::AnyConnection,
+    dialect: Dialect,
+    account: &AccountId,
+    cap: ActiveCap,
+) -> Result<i64, StorageError> {
+    let mut values = parameters![account, cap.now];
+    let texts: &[&'static str] = match dialect {
+        Dialect::Postgres => {
+            values.extend(parameters![i64::from(cap.most)]);
+            &[LOCK_ACTIVE_ORDERS]
+        }
+        Dialect::Sqlite => &[OPEN_ORDERS, ACTIVE_ORDERS],
+    };
+    let mut active = 0;
+    for text in texts {
+        let rows = run(connection, (*text).into(), values.clone()).await?;
+        active = rows.first().map_or(Ok(0), |row| sqlx::Row::try_get(row, 0))?;
+        if active < i64::from(cap.most) {
+            break;
+        }
+    }
+    Ok(active)
+}
+
 impl Store {
     /// Places an order with its new authorizations, all or nothing.
     pub async fn insert_order(&self, rows: NewOrderRows) -> Result<Placing, StorageError> {
@@ -224,13 +257,10 @@ impl Store {
         let dialect = self.dialect;
         self.transaction(Box::new(move |connection| {
             Box::pin(async move {
-                if let Some(cap) = cap {
-                    let values = parameters![&order.account_id, cap.now];
-                    let counted = run(connection, active_statement(dialect).into(), values).await?;
-                    let active: i64 = counted.first().map_or(Ok(0), |row| sqlx::Row::try_get(row, 0))?;
-                    if active >= i64::from(cap.most) {
-                        return Ok(Placing::TooManyActive);
-                    }
+                if let Some(cap) = cap
+                    && active(connection, dialect, &order.account_id, cap).await? >= i64::from(cap.most)
+                {
+                    return Ok(Placing::TooManyActive);
                 }
                 if let Some((serial, dead)) = replaces {
                     let dead = dead.map(|id| id.to_string());

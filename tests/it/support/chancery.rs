@@ -82,6 +82,7 @@ pub struct Settings {
     environment: Vec<(String, String)>,
     toml: String,
     replicas: Option<usize>,
+    own: Vec<(usize, String, String)>,
 }
 
 impl Settings {
@@ -93,6 +94,12 @@ impl Settings {
     /// With an environment variable, which wins over everything else.
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With an environment variable for one replica of a fleet alone.
+    pub fn set_for(mut self, replica: usize, name: &str, value: impl Into<String>) -> Self {
+        self.own.push((replica, name.to_owned(), value.into()));
         self
     }
 
@@ -205,7 +212,10 @@ impl Deployment {
         let one = |index: usize| {
             let home = home.join(format!("replica{index}"));
             std::fs::create_dir_all(&home).expect("a folder");
-            Replica::new(&home, free_port(), environment.clone(), settings)
+            let mut environment = environment.clone();
+            let own = settings.own.iter().filter(|(replica, ..)| *replica == index);
+            environment.extend(own.map(|(_, name, value)| (name.clone(), value.clone())));
+            Replica::new(&home, free_port(), environment, settings)
         };
         let replicas: Vec<_> = (0..settings.replicas.unwrap_or(3)).map(one).collect();
         run(&["migrate"], &replicas[0].environment);
@@ -279,6 +289,11 @@ impl Deployment {
         }
         replica.start();
         replica.wait_until_ready();
+    }
+
+    /// Runs a `chancery` command with the configuration of the first replica.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        run(arguments, &self.replica(0).environment)
     }
 
     /// The URL of the fleet's database.
