@@ -3,6 +3,8 @@
 
 pub mod eab;
 
+pub mod limits;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -10,6 +12,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::acme::profile::KeyType;
 use eab::EabCommand;
+
+pub use limits::LimitsCommand;
 
 const ABOUT: &str = "\
 Chancery hands out certificates by ACME (RFC 8555) from your own certificate authority.
@@ -67,6 +71,9 @@ pub enum Command {
     /// Keys for external account binding: who may have an account.
     #[command(subcommand)]
     Eab(EabCommand),
+    /// Show and reset what clients have used of the limits, and give single ones other limits.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
 }
 
 /// Where the configuration is.

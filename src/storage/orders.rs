@@ -9,20 +9,74 @@ use crate::acme::id::{AccountId, OrderId};
 use crate::acme::order::{Order, OrderAuthorization};
 use crate::acme::time::Timestamp;
 
+/// The orders of account $1 that could be active at $2.
+macro_rules! open {
+    () => {
+        "o.account_id = $1 AND o.progress IN ('open', 'processing') AND o.exempt = 0 AND o.expires_at > $2"
+    };
+}
+
+/// The orders of account $1 that are pending, ready or processing at $2, as `Order::status` has it.
+/// (migrations/0002_limits.postgres.sql says the same.)
+macro_rules! active {
+    () => {
+        concat!(
+            open!(),
+            " AND (o.progress = 'processing' OR NOT EXISTS (SELECT 1 FROM order_authorizations x \
+               JOIN authorizations y ON y.id = x.authorization_id \
+               WHERE x.order_id = o.id AND (y.outcome NOT IN ('pending', 'valid') OR y.expires_at <= $2)))"
+        )
+    };
+}
+
 statements! {
     ORDER = "SELECT ", order_columns!(), " FROM orders o \
         LEFT JOIN order_authorizations l ON l.order_id = o.id \
         LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE o.id = $1 ORDER BY l.position";
     ORDERS_OF_ACCOUNT = "SELECT o.id FROM orders o WHERE o.account_id = $1 AND o.id > $2 AND o.progress <> 'invalid' \
         ORDER BY o.id LIMIT $3";
+    /// An upper bound of the active orders, cheaper than their number.
+    OPEN_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", open!();
+    ACTIVE_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", active!();
+    /// For each active order when it ends by itself: an open one with the first of its authorizations.
+    ACTIVE_ORDER_ENDS = "SELECT o.expires_at, MIN(CASE WHEN o.progress = 'open' THEN z.expires_at END) FROM orders o \
+        LEFT JOIN order_authorizations l ON l.order_id = o.id \
+        LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE ", active!(), " \
+        GROUP BY o.id, o.expires_at ORDER BY o.expires_at LIMIT 10000";
     REPLACE_CERTIFICATE = "UPDATE certificates SET replaced_by = $2 \
         WHERE serial = $1 AND (replaced_by IS NULL OR replaced_by = $3) RETURNING serial";
 }
 
-const ORDER_COLUMNS: &str =
-    "id, account_id, profile, identifiers, not_before, not_after, replaces, created_at, expires_at, progress";
+const ORDER_COLUMNS: &str = "id, account_id, profile, identifiers, not_before, not_after, replaces, created_at, expires_at, progress, \
+     exempt";
+/// How many they are.
+const ORDER_VALUES: usize = 11;
 const AUTHORIZATION_COLUMNS: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, \
      created_at, expires_at, token, challenge_types";
+
+/// Counts an account's active orders, and lets nobody add one before the transaction ends.
+pub(super) const LOCK_ACTIVE_ORDERS: &str =
+    "-- LOCK_ACTIVE_ORDERS\nSELECT chancery_active_orders($1, $2, $3)";
+
+/// How many active orders an account may have once its next is placed (design I-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveCap {
+    /// So many at most.
+    pub most: u32,
+    /// Orders that have expired by now do not count.
+    pub now: Timestamp,
+}
+
+/// What became of placing an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// The certificate that it replaces was taken by another order meanwhile; nothing is placed.
+    AlreadyReplaced,
+    /// It is there.
+    Placed,
+    /// The account has as many active orders as it may have; nothing is placed.
+    TooManyActive,
+}
 
 /// What placing an order writes.
 #[derive(Debug)]
@@ -33,11 +87,16 @@ pub struct NewOrderRows {
     pub authorizations: Vec<Authorization>,
     /// The certificate that it replaces, and the dead order that claimed to do so before, if one did (RFC 9773 §5).
     pub replaces: Option<(Serial, Option<OrderId>)>,
+    /// The cap on the account's active orders, if it holds for this one.
+    pub cap: Option<ActiveCap>,
+    /// Whether the order is not counted among the active ones.
+    pub exempt: bool,
 }
 
 /// The statements that place an order with `new` new authorizations and `all` in all: one on Postgres, three on SQLite.
 pub(super) fn insert_statements(dialect: Dialect, new: usize, all: usize) -> Vec<String> {
-    let order = |from| format!("INSERT INTO orders ({ORDER_COLUMNS}) VALUES {}", placeholders(from, 1, 10));
+    let order =
+        |from| format!("INSERT INTO orders ({ORDER_COLUMNS}) VALUES {}", placeholders(from, 1, ORDER_VALUES));
     let authorizations = |from| {
         let values = placeholders(from, new, 11);
         format!("INSERT INTO authorizations ({AUTHORIZATION_COLUMNS}) VALUES {values}")
@@ -50,18 +109,59 @@ pub(super) fn insert_statements(dialect: Dialect, new: usize, all: usize) -> Vec
         Dialect::Sqlite if new == 0 => vec![order(1), links(1)],
         Dialect::Sqlite => vec![order(1), authorizations(1), links(1)],
         Dialect::Postgres if new == 0 => {
-            vec![format!("-- INSERT_ORDER\nWITH placed AS ({}) {}", order(1), links(11))]
+            vec![format!("-- INSERT_ORDER\nWITH placed AS ({}) {}", order(1), links(ORDER_VALUES + 1))]
         }
         Dialect::Postgres => vec![format!(
             "-- INSERT_ORDER\nWITH placed AS ({}), authorized AS ({}) {}",
             order(1),
-            authorizations(11),
-            links(11 + 11 * new)
+            authorizations(ORDER_VALUES + 1),
+            links(ORDER_VALUES + 1 + 11 * new)
         )],
     }
 }
 
-fn order_parameters(order: &Order) -> Vec<Parameter> {
+/// The types of the columns of an order and of an authorization.
+const ORDER_TYPES: [&str; ORDER_VALUES] =
+    ["TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT"];
+const AUTHORIZATION_TYPES: [&str; 11] =
+    ["TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT", "TEXT"];
+
+/// The statement that places an order on Postgres unless the account has as many active ones as the last parameter but
+/// one says at the time that the last says. It answers no row then.
+pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
+    let values = |first: usize, rows: usize, types: &[&str]| {
+        let row = |r: usize| {
+            let each = types.iter().enumerate();
+            let each = each.map(|(c, kind)| format!("CAST(${} AS {kind})", first + r * types.len() + c));
+            format!("({})", each.collect::<Vec<_>>().join(","))
+        };
+        (0..rows).map(row).collect::<Vec<_>>().join(",")
+    };
+    let order = values(1, 1, &ORDER_TYPES);
+    let authorizations = values(ORDER_VALUES + 1, new, &AUTHORIZATION_TYPES);
+    let first_link = ORDER_VALUES + 1 + 11 * new;
+    let links = values(first_link, all, &["TEXT", "BIGINT", "TEXT"]);
+    let cap = first_link + 3 * all;
+    let authorized = if new == 0 {
+        String::new()
+    } else {
+        format!(
+            "authorized AS (INSERT INTO authorizations ({AUTHORIZATION_COLUMNS}) \
+             SELECT v.* FROM (VALUES {authorizations}) AS v, placed), "
+        )
+    };
+    format!(
+        "-- INSERT_ORDER_CAPPED\nWITH counted AS MATERIALIZED (SELECT chancery_active_orders($2, ${now}, ${cap}) AS active), \
+         placed AS (INSERT INTO orders ({ORDER_COLUMNS}) SELECT v.* FROM (VALUES {order}) AS v, counted \
+           WHERE counted.active < ${cap} RETURNING id), {authorized}\
+         linked AS (INSERT INTO order_authorizations (order_id, position, authorization_id) \
+           SELECT v.* FROM (VALUES {links}) AS v, placed) \
+         SELECT id FROM placed",
+        now = cap + 1
+    )
+}
+
+fn order_parameters(order: &Order, exempt: bool) -> Vec<Parameter> {
     parameters![
         &order.id,
         &order.account_id,
@@ -72,7 +172,8 @@ fn order_parameters(order: &Order) -> Vec<Parameter> {
         order.replaces.clone(),
         order.created_at,
         order.expires_at,
-        order.progress.as_str()
+        order.progress.as_str(),
+        i64::from(exempt)
     ]
 }
 
@@ -108,28 +209,64 @@ fn link_parameters(order: &Order) -> Vec<Parameter> {
     each.flat_map(|(authorization, position)| parameters![&order.id, position, &authorization.id]).collect()
 }
 
+/// How many active orders an account has, or an upper bound below the cap. Nobody adds one before the transaction ends.
+async fn active(
+    connection: &mut sqlx::AnyConnection,
+    dialect: Dialect,
+    account: &AccountId,
+    cap: ActiveCap,
+) -> Result<i64, StorageError> {
+    let mut values = parameters![account, cap.now];
+    let texts: &[&'static str] = match dialect {
+        Dialect::Postgres => {
+            values.extend(parameters![i64::from(cap.most)]);
+            &[LOCK_ACTIVE_ORDERS]
+        }
+        Dialect::Sqlite => &[OPEN_ORDERS, ACTIVE_ORDERS],
+    };
+    let mut active = 0;
+    for text in texts {
+        let rows = run(connection, (*text).into(), values.clone()).await?;
+        active = rows.first().map_or(Ok(0), |row| sqlx::Row::try_get(row, 0))?;
+        if active < i64::from(cap.most) {
+            break;
+        }
+    }
+    Ok(active)
+}
+
 impl Store {
-    /// Places an order with its new authorizations, all or nothing. `false` if the certificate that it replaces was
-    /// taken by another order meanwhile: nothing is placed then.
-    pub async fn insert_order(&self, rows: NewOrderRows) -> Result<bool, StorageError> {
-        let NewOrderRows { order, authorizations, replaces } = rows;
+    /// Places an order with its new authorizations, all or nothing.
+    pub async fn insert_order(&self, rows: NewOrderRows) -> Result<Placing, StorageError> {
+        let NewOrderRows { order, authorizations, replaces, cap, exempt } = rows;
         let new = authorizations.iter().flat_map(|a| authorization_parameters(a, order.created_at)).collect();
-        let groups = [order_parameters(&order), new, link_parameters(&order)];
-        let texts = insert_statements(self.dialect, authorizations.len(), order.authorizations.len());
+        let groups = [order_parameters(&order, exempt), new, link_parameters(&order)];
+        let (new, all) = (authorizations.len(), order.authorizations.len());
+        let texts = insert_statements(self.dialect, new, all);
         if self.dialect == Dialect::Postgres && replaces.is_none() {
+            if let Some(cap) = cap {
+                let values = [groups.concat(), parameters![i64::from(cap.most), cap.now]].concat();
+                let placed = self.write(insert_capped_statement(new, all), values).await?;
+                return Ok(if placed.is_empty() { Placing::TooManyActive } else { Placing::Placed });
+            }
             for text in texts {
                 self.write(text, groups.concat()).await?;
             }
-            return Ok(true);
+            return Ok(Placing::Placed);
         }
         let dialect = self.dialect;
         self.transaction(Box::new(move |connection| {
             Box::pin(async move {
+                if let Some(cap) = cap
+                    && active(connection, dialect, &order.account_id, cap).await? >= i64::from(cap.most)
+                {
+                    return Ok(Placing::TooManyActive);
+                }
                 if let Some((serial, dead)) = replaces {
                     let dead = dead.map(|id| id.to_string());
                     let values = parameters![&serial, &order.id, dead];
                     if run(connection, REPLACE_CERTIFICATE.into(), values).await?.is_empty() {
-                        return Ok(false);
+                        return Ok(Placing::AlreadyReplaced);
                     }
                 }
                 let values: Vec<Vec<Parameter>> = match dialect {
@@ -139,10 +276,27 @@ impl Store {
                 for (text, values) in texts.into_iter().zip(values) {
                     run(connection, text.into(), values).await?;
                 }
-                Ok(true)
+                Ok(Placing::Placed)
             })
         }))
         .await
+    }
+
+    /// When each of an account's active orders ends by itself, the earliest first.
+    pub async fn active_order_ends(
+        &self,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, StorageError> {
+        let rows = self.read(ACTIVE_ORDER_ENDS, parameters![account, now]).await?;
+        let read = |row: &sqlx::any::AnyRow| -> Result<Timestamp, StorageError> {
+            let order: i64 = sqlx::Row::try_get(row, 0)?;
+            let authorization: Option<i64> = sqlx::Row::try_get(row, 1)?;
+            Ok(Timestamp::from_micros(authorization.map_or(order, |end| end.min(order))))
+        };
+        let mut ends: Vec<Timestamp> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        ends.sort_unstable();
+        Ok(ends)
     }
 
     /// An order with its authorizations.
