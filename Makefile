@@ -2,10 +2,10 @@
 
 BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux curl ca-certificates \
-                 mount postgresql redis-server redis-sentinel haproxy pebble \
+                 mount postgresql redis-server redis-sentinel haproxy pebble faketime \
                  lego certbot acme-tiny uacme dehydrated caddy
 
-.PHONY: run build test test-only fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-faults fmt lint fuzz loadtest docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -24,6 +24,12 @@ test:
 
 test-only:
 	cargo test --workspace --features faults
+
+## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_FAULT_SEED=N repeats a schedule,
+## CHANCERY_FAULTS=WORD runs the faults with that word in their name.
+test-faults:
+	@scripts/install $(TEST_PACKAGES)
+	cargo test --workspace --features faults --test it faults::the_whole_run -- --ignored --nocapture
 
 fmt:
 	cargo fmt --all --check

@@ -316,7 +316,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
         print_first_steps(&config, &services.urls);
     }
 
-    wait_for_signal().await?;
+    wait_for_end(&config, &services.jobs).await?;
     tracing::info!("stopping: no new requests; running ones end, jobs are handed back");
     services.jobs.stop();
     stop.cancel();
@@ -328,12 +328,24 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     Ok(())
 }
 
-async fn wait_for_signal() -> Result<(), StartError> {
+/// Waits for SIGTERM or SIGINT. After a SIGTERM a replica of a fleet goes on for `shutdown.delay`, no longer ready: its
+/// balancers send requests elsewhere before a connection is refused. A second signal ends that wait.
+async fn wait_for_end(config: &Config, jobs: &Jobs) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => {}
+        _ = interrupt.recv() => return Ok(()),
+    }
+    jobs.leave();
+    if config.is_alone() || config.shutdown_delay.is_zero() {
+        return Ok(());
+    }
+    tracing::info!(delay = ?config.shutdown_delay, "leaving: no longer ready; requests are taken for a while yet");
+    tokio::select! {
+        _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = tokio::time::sleep(config.shutdown_delay) => {}
     }
     Ok(())
 }

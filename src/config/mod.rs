@@ -75,6 +75,8 @@ pub struct Config {
     pub http: Http,
     /// Rate limits.
     pub limits: Limits,
+    /// How long a replica of a fleet goes on taking requests after SIGTERM, no longer ready.
+    pub shutdown_delay: Duration,
     /// How long running work may take after a signal to stop.
     pub shutdown_timeout: Duration,
     /// The leases of jobs.

@@ -178,6 +178,7 @@ impl Reader {
             pre_authorization: self.flag("pre_authorization"),
             http: self.http(),
             limits: self.limits(&external_url),
+            shutdown_delay: self.span("shutdown.delay"),
             shutdown_timeout: self.span("shutdown.timeout"),
             job: self.job(),
             log: self.log(),

@@ -189,6 +189,7 @@ pub const SETTINGS: &[Setting] = &[
     row("limits", "duplicate_certificates_per_day", Count(0, MAX_CAPACITY), Text("30"), "Certificates for exactly the same set of identifiers."),
     row("limits", "without_redis", Word(&["local", "refuse"]), Text("local"), "While Redis is away: `local` counts in each replica by itself, `refuse` refuses what is limited."),
     row("limits", "help_url", Link, Derived("website, or else the directory"), "The page that a refused client is sent to, such as yours of docs/limits.md; the limit's name is appended as an anchor."),
+    row("shutdown", "delay", span(0, 300), Text("5s"), "How long a replica of a fleet goes on taking requests after SIGTERM while `/readyz` says 503, so that balancers notice. SIGINT, or a second SIGTERM, ends the wait."),
     row("shutdown", "timeout", span(0, 600), Text("20s"), "How long running work may take after a signal to stop."),
     row("job", "lease", span(100, HOUR), Text("6s"), "How long a job belongs to its replica without a renewal."),
     row("job", "tick", span(10, 600), Text("1s"), "How often each replica looks for jobs that nobody does."),

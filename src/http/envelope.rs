@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -44,6 +44,7 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let method = request.method().clone();
     let endpoint = matched(&request, app.services.urls.prefix());
     let new_nonce = endpoint == "/new-nonce";
+    let is_http1 = request.version() <= Version::HTTP_11;
     let span = tracing::info_span!("request", id);
     let mut response = if method == Method::OPTIONS && endpoint != "none" {
         preflight()
@@ -55,6 +56,10 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
         add_nonce(&app, &mut response, new_nonce);
     }
     add_headers(&app, &mut response, &id, endpoint.ends_with("/directory"));
+    if is_http1 && app.services.jobs.is_leaving() {
+        // The next request goes to a replica that stays. (HTTP/2 has GOAWAY for that, when the listener ends.)
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     span.in_scope(|| record(&method, &endpoint, &response, started));
     response
 }

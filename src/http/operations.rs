@@ -61,7 +61,7 @@ async fn ready(State(operations): State<Operations>) -> Response<Body> {
             (false, false) => "what is limited is refused",
         },
         "ca": ca,
-        "replica": if services.jobs.is_stopping() { "stopping" } else { "ok" },
+        "replica": if services.jobs.is_leaving() { "stopping" } else { "ok" },
     });
     let well = body.as_object().is_some_and(|checks| checks.values().all(|check| check == "ok"));
     view::json(if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)

@@ -13,6 +13,7 @@ use tracing::Instrument;
 #[derive(Clone, Debug)]
 pub struct Jobs {
     tasks: TaskTracker,
+    leaving: CancellationToken,
     stopping: CancellationToken,
     permits: Arc<Semaphore>,
 }
@@ -22,6 +23,7 @@ impl Jobs {
     pub fn new(concurrency: usize) -> Self {
         Self {
             tasks: TaskTracker::new(),
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             permits: Arc::new(Semaphore::new(concurrency)),
         }
@@ -36,8 +38,19 @@ impl Jobs {
         self.tasks.spawn(job.in_current_span());
     }
 
+    /// Says that the replica will stop soon: it wants no new connections, and goes on with everything.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Whether the replica stops, or will soon.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
     /// Tells the jobs to hand themselves back.
     pub fn stop(&self) {
+        self.leaving.cancel();
         self.stopping.cancel();
     }
 
@@ -60,14 +73,9 @@ impl Jobs {
         self.stopping.cancelled().await;
     }
 
-    /// Whether the replica stops.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
-    }
-
     /// Tells the jobs to hand themselves back, and waits for them, at most `limit`.
     pub async fn drain(&self, limit: Duration) {
-        self.stopping.cancel();
+        self.stop();
         self.tasks.close();
         if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
             tracing::warn!(

@@ -14,6 +14,7 @@ mod crash;
 mod directory;
 mod docs;
 mod eab;
+mod faults;
 mod finalize;
 mod floors;
 mod gen_requests;
@@ -31,6 +32,7 @@ mod outages;
 mod renewal;
 mod revocation;
 mod rfc;
+mod rolling;
 mod shared_account;
 mod statements;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]

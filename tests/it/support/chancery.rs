@@ -33,6 +33,10 @@ timeout = "3s"
 [crl]
 interval = "2s"
 
+# No balancer has to notice that a replica leaves, but in the tests that have one.
+[shutdown]
+delay = "0s"
+
 # Tests share accounts and addresses; those of limits turn on what they need.
 [limits]
 new_orders_per_hour = 0
@@ -90,6 +94,8 @@ pub struct Settings {
     fault: Vec<(String, String)>,
     own_postgres: bool,
     through_proxy: bool,
+    redis_through_proxy: bool,
+    unmigrated: bool,
     own: Vec<(usize, String, String)>,
 }
 
@@ -144,6 +150,7 @@ struct Stores {
     /// A cluster of its own, where the one that all tests share will not do.
     postgres: Option<Postgres>,
     proxy: Option<Proxy>,
+    redis_proxy: Option<Proxy>,
 }
 
 /// One `chancery serve` process.
@@ -156,7 +163,7 @@ pub struct Replica {
     pub data_dir: PathBuf,
     endpoint: OnceLock<Endpoint>,
     environment: Vec<(String, String)>,
-    /// What only the first start has beside it.
+    /// What only the next start has beside it.
     fault: Mutex<Vec<(String, String)>>,
     log: PathBuf,
     process: Mutex<Option<Process>>,
@@ -215,6 +222,7 @@ impl Deployment {
         let database = postgres.as_ref().unwrap_or_else(|| Postgres::shared()).database();
         let proxy = settings.through_proxy.then(|| Proxy::start(&database));
         let redis = Redis::start();
+        let redis_proxy = settings.redis_through_proxy.then(|| Proxy::start(&redis.url()));
         let authority = home.join("authority");
         run(&["ca", "init", "--data-dir", &authority.display().to_string()], &[]);
         let base_url = "https://acme.chancery.test".to_owned();
@@ -224,7 +232,7 @@ impl Deployment {
                 ("CHANCERY_EXTERNAL_URL", base_url.clone()),
                 ("CHANCERY_TLS_MODE", "off".to_owned()),
                 ("CHANCERY_DATABASE_URL", proxy.as_ref().map_or(&database, Proxy::url).clone()),
-                ("CHANCERY_REDIS_URL", redis.url()),
+                ("CHANCERY_REDIS_URL", redis_proxy.as_ref().map_or_else(|| redis.url(), |p| p.url().clone())),
                 ("CHANCERY_CA_CERT", authority.join("issuing.pem").display().to_string()),
                 ("CHANCERY_CA_KEY", authority.join("issuing.key").display().to_string()),
             ]
@@ -240,10 +248,13 @@ impl Deployment {
         };
         let mut replicas: Vec<_> = (0..settings.replicas.unwrap_or(3)).map(one).collect();
         replicas[0].fault = Mutex::new(settings.fault.clone());
-        run(&["migrate"], &replicas[0].environment);
+        if !settings.unmigrated {
+            run(&["migrate"], &replicas[0].environment);
+        }
         replicas.iter().for_each(Replica::start);
         replicas.iter().for_each(Replica::wait_until_ready);
-        Self::of(Kind::Fleet, base_url, replicas, Some(Stores { database, redis, postgres, proxy }), settings)
+        let stores = Stores { database, redis, postgres, proxy, redis_proxy };
+        Self::of(Kind::Fleet, base_url, replicas, Some(stores), settings)
     }
 
     fn of(

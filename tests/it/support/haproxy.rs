@@ -54,7 +54,7 @@ impl Haproxy {
 
 fn configuration(port: u16, certificate: &Path, backends: &[Backend]) -> String {
     let mut text = format!(
-        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  \
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  timeout check 2s\n  \
          option redispatch\n  retries 2\n\
          frontend acme\n  bind 127.0.0.1:{port} ssl crt {} alpn h2,http/1.1\n  default_backend replicas\n\
          backend replicas\n  balance roundrobin\n  option httpchk GET /readyz\n  http-check expect status 200\n",

@@ -74,6 +74,13 @@ impl Postgres {
         process.wait_for_end(crate::support::run::SOON);
     }
 
+    /// Stops the server as an administrator does: sessions are ended, transactions rolled back.
+    pub fn stop_fast(&self) {
+        let process = self.process.lock().expect("not poisoned").take().expect("running");
+        process.signal("INT");
+        process.wait_for_end(crate::support::run::SOON);
+    }
+
     /// Kills the server if it runs, and starts it again on the same port and data.
     pub fn restart(&self) {
         if self.process.lock().expect("not poisoned").is_some() {

@@ -196,6 +196,15 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// One command, given as words; panics if Redis does not answer.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis runs");
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await.expect("Redis answers")
+    }
+
     /// Sends its process a signal, such as `STOP` or `CONT`.
     pub fn signal(&self, name: &str) {
         self.process.lock().expect("not poisoned").signal(name);

@@ -22,6 +22,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// 200, and a body that does not end.
     Endless,
+    /// 200, and a body of which a little comes now and then.
+    Drip,
     /// Nothing, with the connection left open.
     Silence,
     /// As decided by the request.
@@ -118,6 +120,15 @@ async fn answer(mut stream: TcpStream, script: Arc<Mutex<Script>>) {
             let mut write = stream.write_all(head).await;
             while write.is_ok() {
                 write = stream.write_all(&[b'x'; 4096]).await;
+            }
+            return;
+        }
+        Some(Reply::Drip) => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n";
+            let mut write = stream.write_all(head).await;
+            while write.is_ok() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                write = stream.write_all(b"x").await;
             }
             return;
         }

@@ -1,0 +1,104 @@
+//! A fleet is upgraded under load: one replica after another is stopped and started again, and no client notices more than
+//! what every client copes with.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::faults::walker::Site;
+use crate::faults::{Books, load};
+use crate::support::chancery::{Deployment, Kind, Settings};
+use crate::support::run::runtime;
+
+#[test]
+fn three_replicas_rolled_twice_under_load_fail_no_flow() {
+    let site = Site::start(&Settings::new().set("CHANCERY_SHUTDOWN_DELAY", "1s"));
+    runtime().block_on(async {
+        let (books, over) = (Arc::<Books>::default(), AtomicBool::new(false));
+        let loads = join_all((0..6).map(|seed| load(&site, &books, &over, seed)));
+        let rolling = async {
+            for replica in [0, 1, 2, 0, 1, 2] {
+                let before = Instant::now();
+                site.server.replica(replica).signal("TERM");
+                assert_eq!(
+                    site.server.replica(replica).ended().await,
+                    0,
+                    "{}",
+                    site.server.replica(replica).log()
+                );
+                println!("replica {replica} ended after {:.1} s", before.elapsed().as_secs_f64());
+                let again = Arc::clone(&site);
+                tokio::task::spawn_blocking(move || again.server.start_again(replica)).await.expect("ready");
+                // The balancer takes it in before the next one leaves.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            over.store(true, Ordering::Relaxed);
+            Instant::now()
+        };
+        let (_, end) = tokio::join!(loads, rolling);
+        books.check(&site, 1, end).await;
+        let (seen, wrong) = (books.seen_so_far(), books.broken());
+        println!("{} certificates; clients met {seen:?}", books.certificates());
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(books.certificates() > 20);
+        // A broken connection and an error of the balancer are what some clients take for the end.
+        for what in ["cut", "502 or 504", "503 of the balancer"] {
+            assert_eq!(seen.get(what), None, "{what}: {seen:?}");
+        }
+    });
+}
+
+#[test]
+fn a_leaving_replica_says_so_and_serves_on() {
+    let server =
+        Deployment::with(Kind::Fleet, &Settings::new().set("CHANCERY_SHUTDOWN_DELAY", "3s").replicas(1));
+    runtime().block_on(async {
+        let client = server.account().await;
+        let replica = server.replica(0);
+        assert_eq!(client.get(&server.directory).await.expect(200).header("connection"), None);
+        replica.signal("TERM");
+        let leaving = Instant::now();
+        let is_ready = || replica.ops_get("/readyz").expect("an answer").0 == 200;
+        while is_ready() {
+            assert!(leaving.elapsed() < Duration::from_secs(2), "it is not ready any more");
+        }
+        // New connections are taken, whole issuances go through; each answer ends its connection.
+        client.issue_any().await;
+        let answer = client.read(client.account()).await.expect(200);
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(replica.ended().await, 0);
+        let taken = leaving.elapsed();
+        assert!((Duration::from_secs(3)..Duration::from_secs(6)).contains(&taken), "{taken:?}");
+    });
+}
+
+#[test]
+fn a_second_signal_ends_the_wait() {
+    let server =
+        Deployment::with(Kind::Fleet, &Settings::new().set("CHANCERY_SHUTDOWN_DELAY", "60s").replicas(1));
+    runtime().block_on(async {
+        let replica = server.replica(0);
+        replica.signal("TERM");
+        while !replica.log().contains("leaving") {
+            assert!(replica.is_running());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        replica.signal("TERM");
+        assert_eq!(replica.ended().await, 0);
+    });
+}
+
+#[test]
+fn three_replicas_start_at_once_on_an_empty_database() {
+    let server = Deployment::with(Kind::Fleet, &Settings::new().unmigrated());
+    runtime().block_on(async {
+        let client = server.account().await;
+        client.issue_any().await;
+        let applied =
+            server.sql("SELECT count(*), count(DISTINCT version), bool_and(success) FROM _sqlx_migrations");
+        let (all, rest) = applied.split_once('|').expect("columns");
+        assert_eq!(rest, format!("{all}|t"), "each migration once");
+    });
+}
