@@ -25,8 +25,8 @@ test:
 test-only:
 	cargo test --workspace --features faults
 
-## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_FAULT_SEED=N repeats a schedule,
-## CHANCERY_FAULTS=WORD runs the faults with that word in their name.
+## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
+## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.
 test-faults:
 	@scripts/install $(TEST_PACKAGES)
 	cargo test --workspace --features faults --test it faults::the_whole_run -- --ignored --nocapture

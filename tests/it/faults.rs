@@ -1,6 +1,6 @@
 //! A fleet of three behind its balancer, on Postgres and Redis, under load while each fault of design §7 is injected; then
 //! the books are checked. `make test-faults` runs all of it and prints the table of docs/reliability.md; the ordinary tests
-//! run a short form. `CHANCERY_FAULT_SEED` repeats a schedule.
+//! run a short form. `CHANCERY_TEST_FAULT_SEED` repeats a schedule.
 
 mod books;
 mod inject;
@@ -128,12 +128,12 @@ fn print(rows: &[Row], seed: u64) {
 }
 
 fn suite(chosen: impl Fn(&Fault) -> bool, lease: Duration) {
-    let seed = std::env::var("CHANCERY_FAULT_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = std::env::var("CHANCERY_TEST_FAULT_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |since| since.as_secs())
     });
-    println!("CHANCERY_FAULT_SEED={seed}");
+    println!("CHANCERY_TEST_FAULT_SEED={seed}");
     let settings = Settings::new()
         .own_postgres()
         .through_proxy()
@@ -165,10 +165,10 @@ fn the_short_run() {
     suite(|fault| fault.short, Duration::from_secs(2));
 }
 
-/// Minutes: `make test-faults`. `CHANCERY_FAULTS=Redis` runs those with that word in their name.
+/// Minutes: `make test-faults`. `CHANCERY_TEST_FAULT_ONLY=Redis` runs those with that word in their name.
 #[test]
 #[ignore = "takes minutes: make test-faults"]
 fn the_whole_run() {
-    let words = std::env::var("CHANCERY_FAULTS").unwrap_or_default();
+    let words = std::env::var("CHANCERY_TEST_FAULT_ONLY").unwrap_or_default();
     suite(move |fault| fault.name.contains(&words), Duration::from_secs(6));
 }
