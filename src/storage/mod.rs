@@ -11,9 +11,12 @@ mod crls;
 mod dialect;
 mod error;
 mod finalization;
+mod leader;
 mod orders;
+mod replicas;
 mod row;
 mod statement;
+mod sweeps;
 mod writer;
 
 use std::fs::File;
@@ -29,13 +32,19 @@ pub use crls::Crl;
 pub use dialect::Dialect;
 pub use error::StorageError;
 pub use finalization::{IssuanceJob, Reservation};
+pub use leader::{Leader, Term};
 pub use orders::NewOrderRows;
+pub use replicas::Replica;
+pub use sweeps::{Cursor, Sweep, Swept};
 
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
 
 /// The migrations, in order. Forward only; see migrations/README.md.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (4, "sweeper", include_str!("../../migrations/0004_sweeper.sql")),
+];
 
 /// The durable store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -78,6 +87,14 @@ impl Store {
         let writers = dialect.pool(1).connect(&url).await?;
         let pool = dialect.pool(4).connect(&url).await?;
         Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: Some(Arc::new(lock)) })
+    }
+
+    /// Opens the SQLite file `path` to look at it only, also while a server uses it.
+    pub async fn sqlite_read_only(path: &Path) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::Sqlite;
+        let pool = dialect.pool(1).connect(&format!("sqlite://{}?mode=ro", path.display())).await?;
+        Ok(Self { dialect, pool, writer: None, _lock: None })
     }
 
     /// Which database this is.
@@ -181,14 +198,23 @@ fn placeholders(first: usize, rows: usize, columns: usize) -> String {
 
 /// Every fixed statement with its name, for the test that prepares them all on both databases.
 pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
-    let files =
-        [accounts::ALL, authorizations::ALL, certificates::ALL, crls::ALL, finalization::ALL, orders::ALL];
+    let files = [
+        accounts::ALL,
+        authorizations::ALL,
+        certificates::ALL,
+        crls::ALL,
+        finalization::ALL,
+        leader::ALL,
+        orders::ALL,
+        replicas::ALL,
+    ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
     all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
+    all.extend(sweeps::all_statements(dialect));
     if dialect == Dialect::Postgres {
         all.extend(finalization::POSTGRES.iter().map(|(name, text)| (*name, (*text).to_owned())));
     }
