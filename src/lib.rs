@@ -23,4 +23,5 @@ pub mod cli;
 pub mod config;
 pub mod listener;
 pub mod server;
+pub mod status;
 pub mod telemetry;
