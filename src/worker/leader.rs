@@ -14,6 +14,9 @@ use crate::storage::{Replica, StorageError, Store, Term};
 /// How often a replica looks whether there is a leader: it bounds how long the fleet is without one after a hand-over.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long an answer about the lease is waited for at most.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often each replica says that it is there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
@@ -46,9 +49,10 @@ impl<'s> Candidate<'s> {
     /// Stands for election until `stop`, and then gives the lease back, so that another replica leads at once.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let look = LOOK.min(self.lease / 4);
+        // An answer that takes longer is no help: the lease must be kept in time.
+        let patience = PATIENCE.min(self.lease / 3);
         while !stop.is_cancelled() {
-            // An answer that takes longer than this is no help; the lease must be kept in time.
-            match tokio::time::timeout(self.lease / 3, self.step()).await {
+            match tokio::time::timeout(patience, self.step()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the leader's lease could not be read or renewed"),
                 Err(_) => tracing::warn!("the database did not answer about the leader's lease in time"),

@@ -24,3 +24,4 @@ mod orders;
 mod renewal;
 mod revocation;
 mod support;
+mod sweeper;

@@ -281,6 +281,11 @@ impl Deployment {
         self.redis.as_ref()
     }
 
+    /// Runs a `chancery` command with the configuration of a replica: what it prints.
+    pub fn command(&self, index: usize, arguments: &[&str]) -> String {
+        run(arguments, &self.replica(index).environment)
+    }
+
     /// What all replicas have logged.
     pub fn log(&self) -> String {
         self.replicas.iter().map(|r| std::fs::read_to_string(&r.log).unwrap_or_default()).collect()
@@ -338,6 +343,13 @@ impl Replica {
         stream.read_to_string(&mut text).ok()?;
         let status = text.split(' ').nth(1)?.parse().ok()?;
         Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
+    }
+
+    /// A value of its `/metrics`, by the name with its labels as they are written there; 0 if it has none.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.ops_get("/metrics").map(|(_, text)| text).unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_default()
     }
 
     fn start(&self) {
