@@ -14,7 +14,7 @@ use crate::storage::{Replica, StorageError, Store, Term};
 /// How often a replica looks whether there is a leader: it bounds how long the fleet is without one after a hand-over.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long an answer about the lease is waited for at most.
+/// How long an answer of the database is waited for at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often each replica says that it is there.
@@ -137,8 +137,9 @@ fn report(leads: bool, epoch: i64) {
 pub(super) async fn announce(services: &Services, mut replica: Replica, stop: CancellationToken) {
     while !stop.is_cancelled() {
         replica.seen_at = services.now();
-        if let Err(error) = services.store.announce_replica(&replica).await {
-            tracing::debug!(%error, "this replica could not announce itself");
+        let announced = tokio::time::timeout(PATIENCE, services.store.announce_replica(&replica)).await;
+        if !matches!(announced, Ok(Ok(()))) {
+            tracing::debug!("this replica could not announce itself");
         }
         tokio::select! {
             () = stop.cancelled() => {}

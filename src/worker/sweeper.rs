@@ -8,16 +8,19 @@ use tokio::time::Instant;
 
 use crate::acme::time::Timestamp;
 use crate::service::Services;
-use crate::storage::{Cursor, StorageError, Store, Sweep, Term};
+use crate::storage::{Cursor, StorageError, Store, Sweep, Swept, Term};
 
 /// Rows per statement.
 const PAGE: u32 = 500;
+
+/// How long one page may take: longer than the database's own limits on waiting and working.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one sweep of one run may take; what remains is for the next run.
 const BUDGET: Duration = Duration::from_secs(60);
 
 /// After each full page the sweep rests this many times as long as the page took: clients come first.
-const REST: u32 = 1;
+const REST: u32 = 3;
 
 /// Clocks of replicas differ by a little: what none of them may still take for open is swept.
 const GRACE: Duration = Duration::from_secs(2);
@@ -151,7 +154,7 @@ impl<'s> Sweeper<'s> {
                 break End::NotLeading;
             }
             let began = Instant::now();
-            let page = self.services.store.sweep(sweep, term, self.services.now(), due, &from, PAGE).await?;
+            let page = self.page(sweep, term, due, &from).await?;
             count(sweep, page.rows);
             swept += page.rows;
             let Some(next) = page.next else { break End::Clean };
@@ -167,6 +170,20 @@ impl<'s> Sweeper<'s> {
             tracing::info!(sweep = sweep.as_str(), rows = swept, seconds, "swept");
         }
         Ok(end)
+    }
+
+    async fn page(
+        &self,
+        sweep: Sweep,
+        term: &Term,
+        due: Timestamp,
+        from: &Cursor,
+    ) -> Result<Swept, StorageError> {
+        let page = self.services.store.sweep(sweep, term, self.services.now(), due, from, PAGE);
+        match tokio::time::timeout(PATIENCE, page).await {
+            Ok(swept) => swept,
+            Err(_) => Err(StorageError::Unavailable("it did not answer in time".to_owned())),
+        }
     }
 }
 
