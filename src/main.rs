@@ -8,7 +8,7 @@ use chancery::cli::{self, CaCommand, CaInit, Cli, Command, Configured, eab};
 use chancery::config::{self, Config, Sources};
 use chancery::pki::authority::{self, AuthorityKey};
 use chancery::server::{self, StartError};
-use chancery::telemetry;
+use chancery::{status, telemetry};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -43,6 +43,14 @@ fn run(command: Command) -> Result<(), StartError> {
                 let store = server::open_store(&config).await?;
                 server::migrate(&store).await
             })
+        }
+        Command::Status(configured) => {
+            let config = load(&configured, false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            print!("{}", runtime()?.block_on(status::read(&config))?);
+            Ok(())
         }
         Command::Check(check) if check.reference => {
             print!("{}", config::reference_markdown());
