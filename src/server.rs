@@ -156,7 +156,7 @@ async fn services(
     clock: &Arc<FleetClock>,
     issuer: &LocalIssuer,
 ) -> Result<Services, StartError> {
-    let store = open_store(config).await?;
+    let store = open_store(config).await?.with_clock(Arc::clone(clock));
     migrate(&store).await?;
     Ok(Services {
         nonces: nonces(config, clock).await?,

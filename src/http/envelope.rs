@@ -1,12 +1,13 @@
 //! What every request passes through and every response carries: an id, a nonce, the index link, the load shed, one
 //! log line, and its metrics. No handler can forget them.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
@@ -15,7 +16,9 @@ use tracing::Instrument;
 
 use super::App;
 use super::problem::{Rejection, Told};
+use crate::acme::audit::Origin;
 use crate::acme::problem::Problem;
+use crate::storage::audit;
 
 static REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,7 +43,8 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let mut response = if method == Method::OPTIONS {
         preflight()
     } else {
-        run(&app, request, next, &endpoint).instrument(span.clone()).await
+        let origin = Origin::request(id.clone(), client_address(&request));
+        audit::on_behalf_of(origin, run(&app, request, next, &endpoint)).instrument(span.clone()).await
     };
     let carries_nonce = method == Method::POST || (new_nonce && response.status().is_success());
     if carries_nonce {
@@ -49,6 +53,11 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     add_headers(&app, &mut response, &id, endpoint.ends_with("/directory"));
     span.in_scope(|| record(&method, &endpoint, &response, started));
     response
+}
+
+fn client_address(request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip().to_canonical())
 }
 
 /// The route, without the path of the external URL, which a balancer may leave on requests or not.

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Limited};
 use super::problem::Rejection;
 use super::{App, MAX_BODY};
 use crate::acme::account::{Account, AccountStatus};
+use crate::acme::audit::Actor;
 use crate::acme::authorization::Authorization;
 use crate::acme::certificate::{Certificate, Serial};
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
@@ -17,7 +18,7 @@ use crate::acme::problem::{Problem, ProblemType};
 use crate::admission::Redemption;
 use crate::jose::{Jws, KeyReference, PublicKey};
 use crate::service::ServiceError;
-use crate::storage::{StorageError, Store};
+use crate::storage::{StorageError, Store, audit};
 
 /// A verified request of an account, with the resource that its URL names, if there is one.
 pub(super) struct Signed<R> {
@@ -178,6 +179,7 @@ impl App {
         let public_key = PublicKey::from_stored(&account.jwk)?;
         let payload = jws.verify(&public_key)?.to_vec();
         self.redeem(&jws).await?;
+        audit::acts(Actor::Account(account.id.clone()));
         Ok(Signed { account, resource, payload })
     }
 

@@ -195,7 +195,9 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
             tracing::warn!(order = %job.order_id, %problem, "issuance failed");
             metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
             let recorded = loop {
-                if let Some(recorded) = settled(services.store.fail_issuance(job, &problem).await).await {
+                if let Some(recorded) =
+                    settled(services.store.fail_issuance(job, reservation, &problem).await).await
+                {
                     break recorded;
                 }
             };
@@ -205,7 +207,7 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
     };
     fault::point("issuance-signed");
     let recorded = loop {
-        let finished = services.store.finish_issuance(job, signed.clone(), services.now()).await;
+        let finished = services.store.finish_issuance(job, reservation, signed.clone(), services.now()).await;
         if let Some(recorded) = settled(finished).await {
             break recorded;
         }

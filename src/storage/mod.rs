@@ -5,6 +5,7 @@
 //! answer (`None`, `false`), not an error. No method holds a connection across anything but its own statements.
 
 mod accounts;
+pub mod audit;
 mod authorizations;
 mod certificates;
 mod crls;
@@ -24,6 +25,7 @@ use sqlx::AnyPool;
 use sqlx::any::AnyRow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
+pub use audit::Trail;
 pub use authorizations::ValidationJob;
 pub use crls::Crl;
 pub use dialect::Dialect;
@@ -31,17 +33,23 @@ pub use error::StorageError;
 pub use finalization::{IssuanceJob, Reservation};
 pub use orders::NewOrderRows;
 
+use crate::acme::time::FleetClock;
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
 
 /// The migrations, in order. Forward only; see migrations/README.md.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (5, "audit", include_str!("../../migrations/0005_audit.sql")),
+];
 
 /// The durable store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
     pool: AnyPool,
+    /// Dates the events of the audit trail.
+    clock: Arc<FleetClock>,
     /// SQLite only: all writes go through it.
     writer: Option<Writer>,
     /// SQLite only: holds the lock that keeps a second process off the file.
@@ -54,7 +62,7 @@ impl Store {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::Postgres;
         let pool = dialect.pool(connections).connect_lazy(url)?;
-        Ok(Self { dialect, pool, writer: None, _lock: None })
+        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
@@ -77,7 +85,14 @@ impl Store {
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
         let pool = dialect.pool(4).connect(&url).await?;
-        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: Some(Arc::new(lock)) })
+        let (writer, lock) = (Some(Writer::start(writers)), Some(Arc::new(lock)));
+        Ok(Self { dialect, pool, clock: Arc::default(), writer, _lock: lock })
+    }
+
+    /// The same store, whose audit trail goes by `clock`.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<FleetClock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Which database this is.
@@ -181,16 +196,28 @@ fn placeholders(first: usize, rows: usize, columns: usize) -> String {
 
 /// Every fixed statement with its name, for the test that prepares them all on both databases.
 pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
-    let files =
-        [accounts::ALL, authorizations::ALL, certificates::ALL, crls::ALL, finalization::ALL, orders::ALL];
+    let files = [
+        accounts::ALL,
+        audit::ALL,
+        authorizations::ALL,
+        certificates::ALL,
+        crls::ALL,
+        finalization::ALL,
+        orders::ALL,
+    ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
+    all.push(("EVENTS_OF_AUTHORIZATIONS", audit::events_of_authorizations_statement(2)));
     all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
     if dialect == Dialect::Postgres {
-        all.extend(finalization::POSTGRES.iter().map(|(name, text)| (*name, (*text).to_owned())));
+        all.extend(finalization::postgres_statements());
+        let audited =
+            [accounts::AUDITED, authorizations::AUDITED, certificates::AUDITED, finalization::AUDITED];
+        let audited = audited.into_iter().flatten();
+        all.extend(audited.map(|(text, per_row)| ("AUDITED", audit::audited_statement(text, *per_row))));
     }
     all
 }

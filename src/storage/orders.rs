@@ -1,11 +1,16 @@
 //! Orders (RFC 8555 §7.4): placed with their authorizations in one write, read with them in one statement.
 
+use serde_json::{Value, json};
+
+use super::audit::{self, event_parameters};
 use super::row::{self, order_columns, write_challenge_types, write_identifiers};
 use super::statement::{Parameter, parameters, run, statements};
 use super::{Dialect, StorageError, Store, placeholders};
+use crate::acme::audit::{Action, Event};
 use crate::acme::authorization::Authorization;
 use crate::acme::certificate::Serial;
 use crate::acme::id::{AccountId, OrderId};
+use crate::acme::identifier::Identifier;
 use crate::acme::order::{Order, OrderAuthorization};
 use crate::acme::time::Timestamp;
 
@@ -21,8 +26,13 @@ statements! {
 
 const ORDER_COLUMNS: &str =
     "id, account_id, profile, identifiers, not_before, not_after, replaces, created_at, expires_at, progress";
-const AUTHORIZATION_COLUMNS: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, \
-     created_at, expires_at, token, challenge_types";
+macro_rules! authorization_columns {
+    () => {
+        "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, created_at, expires_at, \
+         token, challenge_types"
+    };
+}
+const AUTHORIZATION_COLUMNS: &str = authorization_columns!();
 
 /// What placing an order writes.
 #[derive(Debug)]
@@ -49,15 +59,17 @@ pub(super) fn insert_statements(dialect: Dialect, new: usize, all: usize) -> Vec
     match dialect {
         Dialect::Sqlite if new == 0 => vec![order(1), links(1)],
         Dialect::Sqlite => vec![order(1), authorizations(1), links(1)],
-        Dialect::Postgres if new == 0 => {
-            vec![format!("-- INSERT_ORDER\nWITH placed AS ({}) {}", order(1), links(11))]
+        Dialect::Postgres => {
+            let authorized =
+                if new == 0 { String::new() } else { format!(", authorized AS ({})", authorizations(11)) };
+            let first_link = 11 + 11 * new;
+            let audited = audit::arm(first_link + 3 * all, "placed", None);
+            vec![format!(
+                "-- INSERT_ORDER\nWITH placed AS ({} RETURNING id){authorized}, {audited} {}",
+                order(1),
+                links(first_link)
+            )]
         }
-        Dialect::Postgres => vec![format!(
-            "-- INSERT_ORDER\nWITH placed AS ({}), authorized AS ({}) {}",
-            order(1),
-            authorizations(11),
-            links(11 + 11 * new)
-        )],
     }
 }
 
@@ -95,12 +107,16 @@ pub(super) fn authorization_parameters(
     ]
 }
 
-/// The statement that inserts one authorization by itself (pre-authorization, RFC 8555 §7.4.1).
-pub(super) fn insert_authorization_statement() -> String {
-    format!(
-        "-- INSERT_AUTHORIZATION\nINSERT INTO authorizations ({AUTHORIZATION_COLUMNS}) VALUES {}",
-        placeholders(1, 1, 11)
-    )
+/// Inserts one authorization by itself (pre-authorization, RFC 8555 §7.4.1).
+pub(super) const INSERT_AUTHORIZATION: &str = concat!(
+    "-- INSERT_AUTHORIZATION\nINSERT INTO authorizations (",
+    authorization_columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id"
+);
+
+/// Identifiers as the audit trail shows them.
+pub(super) fn identifier_values(identifiers: &[Identifier]) -> Value {
+    identifiers.iter().map(Identifier::value).collect()
 }
 
 fn link_parameters(order: &Order) -> Vec<Parameter> {
@@ -115,10 +131,38 @@ impl Store {
         let NewOrderRows { order, authorizations, replaces } = rows;
         let new = authorizations.iter().flat_map(|a| authorization_parameters(a, order.created_at)).collect();
         let groups = [order_parameters(&order), new, link_parameters(&order)];
-        let texts = insert_statements(self.dialect, authorizations.len(), order.authorizations.len());
+        let event = self.order_placed(&order, &authorizations);
+        let placed = self.place(order, authorizations.len(), replaces, groups, event.clone()).await?;
+        if placed {
+            audit::log(&event);
+        }
+        Ok(placed)
+    }
+
+    fn order_placed(&self, order: &Order, new: &[Authorization]) -> Event {
+        let reused = order.authorizations.iter().filter(|each| new.iter().all(|a| a.id != each.id));
+        let reused: Vec<&str> = reused.map(|each| each.id.as_str()).collect();
+        self.event(Action::OrderPlaced).account(&order.account_id).order(&order.id).detail(json!({
+            "profile": order.profile,
+            "identifiers": identifier_values(&order.identifiers),
+            "authorizations": order.authorizations.iter().map(|each| each.id.as_str()).collect::<Vec<_>>(),
+            "reused": Some(reused).filter(|reused| !reused.is_empty()),
+            "replaces": order.replaces,
+        }))
+    }
+
+    async fn place(
+        &self,
+        order: Order,
+        new: usize,
+        replaces: Option<(Serial, Option<OrderId>)>,
+        groups: [Vec<Parameter>; 3],
+        event: Event,
+    ) -> Result<bool, StorageError> {
+        let texts = insert_statements(self.dialect, new, order.authorizations.len());
         if self.dialect == Dialect::Postgres && replaces.is_none() {
             for text in texts {
-                self.write(text, groups.concat()).await?;
+                self.write(text, [groups.concat(), event_parameters(&event)].concat()).await?;
             }
             return Ok(true);
         }
@@ -133,11 +177,14 @@ impl Store {
                     }
                 }
                 let values: Vec<Vec<Parameter>> = match dialect {
-                    Dialect::Postgres => vec![groups.concat()],
+                    Dialect::Postgres => vec![[groups.concat(), event_parameters(&event)].concat()],
                     Dialect::Sqlite => groups.into_iter().filter(|group| !group.is_empty()).collect(),
                 };
                 for (text, values) in texts.into_iter().zip(values) {
                     run(connection, text.into(), values).await?;
+                }
+                if dialect == Dialect::Sqlite {
+                    audit::append(connection, &event).await?;
                 }
                 Ok(true)
             })
