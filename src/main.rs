@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use chancery::acme::audit::Origin;
 use chancery::acme::profile::KeyType;
 use chancery::acme::time::FleetClock;
-use chancery::cli::{CaCommand, CaInit, Cli, Command, Configured};
+use chancery::cli::{CaCommand, CaInit, Cli, Command, Configured, audit, eab};
 use chancery::config::{self, Config, Sources};
 use chancery::pki::authority::{self, AuthorityKey};
 use chancery::server::{self, StartError};
+use chancery::storage::audit::on_behalf_of;
 use chancery::telemetry;
 use clap::Parser;
 
@@ -54,7 +56,32 @@ fn run(command: Command) -> Result<(), StartError> {
             try_out(&config)
         }
         Command::Ca(CaCommand::Init(init)) => init_authority(&init),
+        Command::Eab(command) => {
+            let config = load(command.configured(), false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            telemetry::start_log(config.log.format, &config.log.level)?;
+            print!("{}", runtime()?.block_on(by_operator(eab::run(&command, &config)))?);
+            Ok(())
+        }
+        Command::Audit(command) => {
+            let config = load(&command.configured, false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            let out = &mut std::io::stdout().lock();
+            if runtime()?.block_on(audit::run(&command, &config, out))? == 0 {
+                eprintln!("the trail has nothing of this");
+            }
+            Ok(())
+        }
     }
+}
+
+/// What the command changes, the operator does.
+fn by_operator<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    on_behalf_of(Origin::operator(), work)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {

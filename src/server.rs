@@ -17,10 +17,10 @@ use crate::listener::{self, ListenerLimits, ReloadingCertificate};
 use crate::network::{Network, NetworkConfig};
 use crate::pki::authority::{self, AuthorityKey};
 use crate::pki::chain;
-use crate::pki::issuer::LocalIssuer;
+use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
-use crate::service::{Jobs, Services, Settings, Urls};
-use crate::storage::Store;
+use crate::service::{Jobs, SealingKey, Services, Settings, Urls, external_accounts};
+use crate::storage::{StorageError, Store};
 use crate::telemetry::Metrics;
 use crate::validation::ValidationConfig;
 use crate::worker;
@@ -28,8 +28,11 @@ use crate::worker;
 /// Why a replica cannot start; the text says what to do.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a replica waits for Postgres or Redis when it starts, before it says that they are missing.
+/// How long a replica that starts waits for its database before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a replica that starts waits for Redis before it goes on without, not ready.
+const REDIS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often the certificate of the ACME listener is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
@@ -45,13 +48,79 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     })
 }
 
+/// Opens the database for a command that runs beside replicas and ends by itself, with the schema up to date.
+pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
+    let Database::Sqlite(path) = &config.database else {
+        let store = open_store(config).await?;
+        migrate(&store).await?;
+        return in_fleet_time(store).await;
+    };
+    // A replica that has the file has migrated it; otherwise nobody else may use it while it is migrated.
+    match open_store(config).await {
+        Ok(store) => migrate(&store).await?,
+        Err(error) => match error.downcast_ref() {
+            Some(StorageError::Setup(_)) => {}
+            _ => return Err(error),
+        },
+    }
+    Ok(Store::sqlite_beside(path).await?)
+}
+
+/// A command compares its clock with the database's once.
+async fn in_fleet_time(store: Store) -> Result<Store, StartError> {
+    let clock = FleetClock::default();
+    if let Some(database) = store.database_now().await? {
+        clock.set_offset_micros(database - FleetClock::machine_now().micros());
+    }
+    Ok(store.with_clock(Arc::new(clock)))
+}
+
+/// What the secrets of external account keys are sealed under: the key of the configuration, or for a process without
+/// replicas that of `eab.key` in its data folder, made if it is not there. Nothing for a fleet that has none.
+pub fn open_sealing(config: &Config) -> Result<Option<SealingKey>, StartError> {
+    if let Some(text) = &config.eab_encryption_key {
+        return Ok(Some(SealingKey::parse(text.expose()).ok_or("eab.encryption_key is not a key")?));
+    }
+    if !config.is_alone() {
+        return Ok(None);
+    }
+    make_data_dir(&config.data_dir)?;
+    let path = config.data_dir.join("eab.key");
+    let failed = |error: std::io::Error| format!("cannot use {}: {error}", path.display());
+    if !path.exists() {
+        let text = SealingKey::generate().ok_or("there are no random numbers")?;
+        write_new_secret(&path, &text).map_err(failed)?;
+    }
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(&path).map_err(failed)?);
+    let key = SealingKey::parse(text.trim());
+    Ok(Some(key.ok_or_else(|| format!("{} does not hold 32 octets in base64", path.display()))?))
+}
+
+/// Writes a file that only its owner may read, so that it is there whole or not at all, unless it is there already: of
+/// two processes that start at once, both then use that of one.
+fn write_new_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&temporary, path);
+    std::fs::remove_file(&temporary)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => std::fs::File::open(path.parent().unwrap_or(path))?.sync_all(),
+    }
+}
+
 /// Brings the schema up to date, waiting a little for a database that is not there yet.
 pub async fn migrate(store: &Store) -> Result<(), StartError> {
     let started = tokio::time::Instant::now();
     loop {
         match store.migrate().await {
             Ok(()) => return Ok(()),
-            Err(error @ crate::storage::StorageError::Unavailable(_)) if started.elapsed() < PATIENCE => {
+            Err(error @ StorageError::Unavailable(_)) if started.elapsed() < PATIENCE => {
                 tracing::warn!(%error, "waiting for the database");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
@@ -73,6 +142,18 @@ pub fn open_issuer(config: &Config) -> Result<LocalIssuer, StartError> {
     let (certificate, key) = (read(&files.cert)?, zeroize::Zeroizing::new(read(&files.key)?));
     let chains: Vec<String> = config.ca.chains.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     Ok(LocalIssuer::from_pem(&certificate, &key, &chains, config.ca.include_root)?)
+}
+
+/// The authorities that signed before: for each, the folder that has its files.
+fn previous_issuers(config: &Config) -> Result<Vec<Arc<dyn Issuer>>, StartError> {
+    let open = |folder: &std::path::PathBuf| -> Result<Arc<dyn Issuer>, StartError> {
+        if !folder.join("issuing.pem").exists() {
+            return Err(format!("ca.previous: there is no issuing.pem in {}", folder.display()).into());
+        }
+        let (now, root) = (FleetClock::machine_now(), config.ca.include_root);
+        Ok(Arc::new(authority::load_or_create(folder, "Chancery", AuthorityKey::P256, now, root)?))
+    };
+    config.ca.previous.iter().map(open).collect()
 }
 
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
@@ -123,7 +204,7 @@ async fn nonces(config: &Config, clock: &Arc<FleetClock>) -> Result<Arc<dyn Nonc
         return Ok(Arc::new(MemoryNonces::new(config.nonce_lifetime, clock)));
     };
     let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
-    if let Err(error) = nonces.wait_until_ready(PATIENCE).await {
+    if let Err(error) = nonces.wait_until_ready(REDIS_PATIENCE).await {
         // The replica starts all the same: it becomes ready when Redis does.
         tracing::error!(%error, "Redis is not there; requests that need a nonce are refused until it is");
     }
@@ -158,12 +239,16 @@ async fn services(
 ) -> Result<Services, StartError> {
     let store = open_store(config).await?.with_clock(Arc::clone(clock));
     migrate(&store).await?;
+    let sealing = open_sealing(config)?;
+    external_accounts::check_sealing(&store, sealing.as_ref()).await?;
     Ok(Services {
         nonces: nonces(config, clock).await?,
         store,
         network: Arc::new(network(config)?),
         issuer: Arc::new(issuer.clone()),
+        previous_issuers: previous_issuers(config)?,
         weak_keys: WeakKeys::from_files(&config.ca.weak_keys)?,
+        sealing,
         profiles: config.profiles.clone(),
         clock: Arc::<FleetClock>::clone(clock),
         urls: Urls::new(&config.external_url, &config.ca.public_url),

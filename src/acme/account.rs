@@ -1,5 +1,6 @@
 //! Accounts (RFC 8555 §7.1.2).
 
+use crate::acme::external_account::ExternalAccount;
 use crate::acme::id::AccountId;
 use crate::acme::time::Timestamp;
 
@@ -18,6 +19,8 @@ pub struct Account {
     pub contacts: Vec<String>,
     /// When the terms of service were agreed to, if ever.
     pub terms_agreed_at: Option<Timestamp>,
+    /// What it is bound to, if it is (RFC 8555 §7.3.4).
+    pub external_account: Option<ExternalAccount>,
     /// When it was made.
     pub created_at: Timestamp,
 }

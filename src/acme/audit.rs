@@ -100,6 +100,12 @@ actions! {
     CertificateIssued = "certificate.issued";
     /// A certificate was revoked (RFC 8555 §7.6).
     CertificateRevoked = "certificate.revoked";
+    /// A key for external accounts was made (RFC 8555 §7.3.4).
+    ExternalAccountKeyCreated = "external_account_key.created";
+    /// Such a key was withdrawn.
+    ExternalAccountKeyRevoked = "external_account_key.revoked";
+    /// Such a key bound an account.
+    ExternalAccountKeyUsed = "external_account_key.used";
     /// An order ended without a certificate.
     OrderFailed = "order.failed";
     /// An order was placed, with its new authorizations (RFC 8555 §7.4).

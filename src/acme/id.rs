@@ -42,6 +42,8 @@ ids! {
     OrderId;
     /// Names an authorization (RFC 8555 §7.1.4).
     AuthorizationId;
+    /// Names a key that binds external accounts (RFC 8555 §7.3.4).
+    ExternalAccountKid;
     /// Proves who holds a lease on a job (design I-3); never shown to a client.
     LeaseToken;
 }

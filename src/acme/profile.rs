@@ -37,6 +37,8 @@ pub struct Profile {
     pub challenge_types: Vec<ChallengeType>,
     /// Whether valid authorizations are used again (ORD-05).
     pub reuse_authorizations: bool,
+    /// Whether accounts need an external account binding (RFC 8555 §7.3.4).
+    pub external_account_required: bool,
 }
 
 /// How an order's authorizations come to be valid (design §6).

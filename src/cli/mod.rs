@@ -1,4 +1,8 @@
-//! The command line: what can be asked for, and the help that teaches it. Nothing is done here.
+//! The command line: what can be asked for, and the help that teaches it. Nothing is done in this file; commands that are
+//! more than a call have one of their own.
+
+pub mod audit;
+pub mod eab;
 
 use std::path::PathBuf;
 
@@ -6,6 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::acme::profile::KeyType;
+use audit::AuditCommand;
+use eab::EabCommand;
 
 const ABOUT: &str = "\
 Chancery hands out certificates by ACME (RFC 8555) from your own certificate authority.
@@ -60,6 +66,13 @@ pub enum Command {
     /// Make a certificate authority.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Keys for external account binding: who may have an account.
+    #[command(subcommand)]
+    Eab(EabCommand),
+    /// Read the audit trail: who changed what, when, from where, and by which request.
+    ///
+    /// It works while replicas run, and changes nothing. Events are kept for retention.audit.
+    Audit(AuditCommand),
 }
 
 /// Where the configuration is.
@@ -158,15 +171,31 @@ mod tests {
             parsed("chancery check --reference"),
             Command::Check(Check { reference: true, configured: Configured::default() })
         );
+        let Command::Audit(audit) = parsed("chancery audit --serial 7f:01 --json") else { panic!("not audit") };
+        assert!(audit.json && audit.about.serial.is_some());
         let Command::Ca(CaCommand::Init(init)) = parsed("chancery ca init --name Example --key rsa3072")
         else {
             panic!("not ca init");
         };
         assert_eq!((init.name.as_str(), init.key), ("Example", KeyType::Rsa3072));
         assert_eq!(init.data_dir, PathBuf::from("./chancery-data"));
-        for line in
-            ["chancery", "chancery ca init --key ed25519", "chancery migrate --local", "chancery serve x"]
-        {
+        let Command::Eab(EabCommand::Create(create)) = parsed("chancery eab create --uses 5 --expires 30d")
+        else {
+            panic!("not eab create");
+        };
+        assert_eq!((create.profile, create.uses), (None, eab::Uses::Times(5)));
+        let list = parsed("chancery eab list --config c.toml --data-dir d");
+        assert_eq!(list, Command::Eab(EabCommand::List(eab::EabList { configured })));
+        for line in [
+            "chancery",
+            "chancery audit --since 1h",
+            "chancery ca init --key ed25519",
+            "chancery migrate --local",
+            "chancery serve x",
+            "chancery eab",
+            "chancery eab revoke",
+            "chancery eab revoke x",
+        ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }
         assert!(authority_name(&"x".repeat(41)).is_err() && authority_name(" ").is_err());

@@ -8,6 +8,7 @@ use http::Uri;
 use ipnet::IpNet;
 
 use crate::acme::identifier::Identifier;
+use crate::service::SealingKey;
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub enum Kind {
     Files,
     /// A filter of log events.
     Filter,
+    /// 32 octets in base64 or base64url.
+    Key,
     /// An absolute http or https URL.
     Link,
     /// A list of DNS names; where the flag says so, `.NAME` is all below it.
@@ -142,6 +145,8 @@ impl Kind {
                      info,chancery::validation=debug ({error})"
                 )),
             },
+            Self::Key if SealingKey::parse(text).is_some() => Ok(Value::Text(text.to_owned())),
+            Self::Key => Err("this is 32 octets in base64: `openssl rand -base64 32` prints some".to_owned()),
             // Shown to people exactly as it was written.
             Self::Link => read_url(text, true).map(|_| Value::Text(text.to_owned())),
             Self::Path if text.is_empty() => Err("this is the path of a file or folder".to_owned()),
@@ -381,7 +386,7 @@ mod tests {
 
     #[test]
     fn an_error_never_repeats_the_value() {
-        for kind in [Kind::Service(&["redis://"]), Kind::Link, Kind::Path, Kind::Count(1, 2), Kind::Address] {
+        for kind in [Kind::Service(&["redis://"]), Kind::Link, Kind::Key, Kind::Count(1, 2), Kind::Address] {
             if let Err(reason) = one(kind, "hunter2:swordfish@example.com\u{7f}#") {
                 assert!(!reason.contains("swordfish"), "{kind:?}: {reason}");
             }

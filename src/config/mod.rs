@@ -1,6 +1,7 @@
 //! The roof's configuration: one table of settings ([`SETTINGS`], [`PROFILE_SETTINGS`]), read from defaults, a TOML
 //! file, the environment and flags, and checked as a whole. All that is wrong is said at once.
 
+mod admittance;
 mod fault;
 mod kind;
 mod reader;
@@ -44,6 +45,8 @@ pub struct Config {
     pub redis_url: Option<Secret>,
     /// Whether this may be one of many.
     pub replicas: Replicas,
+    /// What the secrets of external account keys are sealed under, where given.
+    pub eab_encryption_key: Option<Secret>,
     /// How `listen` speaks.
     pub tls: Tls,
     /// The certificate authority.
@@ -124,6 +127,8 @@ pub struct Ca {
     pub public_url: String,
     /// Whether a root at the end of a chain is sent.
     pub include_root: bool,
+    /// Folders of authorities that issued before.
+    pub previous: Vec<PathBuf>,
     /// Lists of keys that get no certificate.
     pub weak_keys: Vec<PathBuf>,
 }
@@ -220,10 +225,20 @@ pub enum LogFormat {
     Text,
 }
 
+/// Reads a time span as settings have it: one whole number and one of the units `ms`, `s`, `m`, `h`, `d`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    kind::read_duration(text)
+}
+
 impl Config {
     /// Reads and checks everything. Blocks on the files named. The error names everything that is wrong.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         reader::read(sources::Gathered::from(sources))
+    }
+
+    /// Whether this process has no replicas beside it: what it makes in its data folder is then for itself alone.
+    pub fn is_alone(&self) -> bool {
+        self.replicas == Replicas::One || matches!(self.database, Database::Sqlite(_))
     }
 
     /// The settings in force as a TOML document, one a line with its source behind it; secrets are not shown.

@@ -38,7 +38,7 @@ pub(super) fn read(gathered: Gathered) -> Result<Config, ConfigError> {
     }
 }
 
-struct Reader {
+pub(super) struct Reader {
     gathered: Gathered,
     contradictions: RefCell<Vec<Fault>>,
     /// What has been asked for, so that a row of the table that nobody reads is noticed.
@@ -63,7 +63,7 @@ impl Reader {
         }
     }
 
-    fn flag(&self, name: &str) -> bool {
+    pub(super) fn flag(&self, name: &str) -> bool {
         match self.value(name) {
             Some(Value::Boolean(flag)) => *flag,
             other => mismatch(name, other),
@@ -118,7 +118,7 @@ impl Reader {
     }
 
     /// Says that settings do not fit together; not when one of them has a fault of its own, which explains more.
-    fn refuse(&self, settings: &[&str], why: impl Into<String>) {
+    pub(super) fn refuse(&self, settings: &[&str], why: impl Into<String>) {
         let faulty = |name: &&str| self.gathered.entry(name).is_some_and(|entry| entry.faulty);
         if !settings.iter().any(faulty) {
             self.contradictions.borrow_mut().push(Fault::Contradiction(why.into()));
@@ -135,7 +135,15 @@ impl Reader {
             _ => Replicas::Many,
         };
         let ca = self.ca(&external_url);
+        let profiles = self.profiles();
+        let eab_encryption_key = self.text("eab.encryption_key").map(Secret::new);
         self.check_fleet(&database, redis_url.as_ref(), replicas, &ca);
+        if replicas == Replicas::Many
+            && matches!(database, Database::Postgres(_))
+            && eab_encryption_key.is_none()
+        {
+            self.check_bindings(&profiles);
+        }
         let (listen, ops_listen) = (self.address("listen"), self.address("ops.listen"));
         if listen == ops_listen && listen.port() != 0 {
             self.refuse(
@@ -150,6 +158,7 @@ impl Reader {
             database_connections: self.count("database.connections"),
             redis_url,
             replicas,
+            eab_encryption_key,
             tls: self.tls(),
             ca,
             crl: self.crl(),
@@ -161,7 +170,7 @@ impl Reader {
                 identities: self.texts("caa.identities").unwrap_or_else(|| host_name(&external_url)),
                 check: self.flag("caa.check"),
             },
-            profiles: self.profiles(),
+            profiles,
             terms_url: self.text("terms.url"),
             website: self.text("website"),
             pre_authorization: self.flag("pre_authorization"),
@@ -276,6 +285,7 @@ impl Reader {
             public_url: self.text("ca.public_url").unwrap_or_else(|| external_url.to_owned()),
             include_root: self.flag("ca.include_root"),
             weak_keys: files("ca.weak_keys"),
+            previous: files("ca.previous"),
         }
     }
 
@@ -365,19 +375,9 @@ impl Reader {
             single_label_names: self.flag(&key("single_label_names")),
             challenge_types,
             reuse_authorizations: self.flag(&key("reuse_authorizations")),
+            external_account_required: self.flag(&key("external_account_required")),
         };
-        let anyone = self.flag(&key("accept_anyone"));
-        if profile.authorization == AuthorizationMode::Trusted && profile.allowed_names.is_empty() && !anyone
-        {
-            self.refuse(
-                &[&key("authorization"), &key("allowed_names"), &key("accept_anyone")],
-                format!(
-                    "{section}.authorization is trusted and {section}.allowed_names is empty: anyone who can reach \
-                     this server would get a certificate for any name without proof. Set allowed_names, or set \
-                     {section}.accept_anyone = true if that is meant"
-                ),
-            );
-        }
+        self.check_trust(&profile, section);
         profile
     }
 }

@@ -79,7 +79,8 @@ keys of `[default_profile]`, with the same defaults (a profile inherits nothing 
 characters of `a-z`, `0-9` and `-`; in the environment `[profiles.short-lived] validity` is
 `CHANCERY_PROFILES_SHORT_LIVED_VALIDITY`.
 
-A `trusted` profile that has neither `allowed_names` nor `accept_anyone = true` is refused at start.
+A `trusted` profile that has neither `allowed_names`, nor `external_account_required = true`, nor `accept_anyone = true` is
+refused at start.
 
 ## Example
 
@@ -100,6 +101,9 @@ mode = \"off\"
 cert = \"/etc/chancery/issuing.pem\"
 key = \"/etc/chancery/issuing.key\"
 chain = [\"/etc/chancery/root.pem\"]
+
+[eab]
+encryption_key_file = \"/run/secrets/eab\"
 
 [profiles.inside]
 authorization = \"trusted\"

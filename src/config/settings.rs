@@ -113,8 +113,8 @@ pub(super) const CHALLENGE_TYPES: [&str; ChallengeType::ALL.len()] = {
 };
 
 use Kind::{
-    Address, Addresses, BaseUrl, Boolean, Count, Files, Filter, Link, Names, Networks, Path, Service, Word,
-    Words,
+    Address, Addresses, BaseUrl, Boolean, Count, Files, Filter, Key, Link, Names, Networks, Path, Service,
+    Word, Words,
 };
 use Preset::{Absent, Derived, Text};
 
@@ -131,6 +131,7 @@ pub const SETTINGS: &[Setting] = &[
     row("database", "url", Service(&["postgres://", "postgresql://", "sqlite:"]), Derived("the SQLite file chancery.sqlite in data_dir"), "`postgres://…` for a fleet, `sqlite:PATH` for one process.").secret(),
     row("database", "connections", Count(1, 1000), Text("8"), "How many connections this replica keeps to Postgres at most."),
     row("redis", "url", Service(REDIS), Absent, "The nonces of a fleet: `redis://`, `rediss://` (TLS), `redis-sentinel://HOST:PORT,…/MASTER` or `redis-cluster://HOST:PORT,…`.").secret(),
+    row("eab", "encryption_key", Key, Derived("eab.key in data_dir, made at the first start; a fleet has none"), "What the secrets of external account keys are encrypted under in the database: 32 octets in base64, such as `openssl rand -base64 32` prints. The same for all replicas and for `chancery eab`.").secret(),
     row("tls", "mode", Word(&["auto", "files", "off"]), Text("auto"), "`auto`: a certificate of our own authority; `files`: tls.cert and tls.key; `off`: plain HTTP behind a load balancer."),
     row("tls", "cert", Path, Absent, "The PEM certificate chain for `files`, leaf first."),
     row("tls", "key", Path, Absent, "The PEM private key for `files`."),
@@ -139,6 +140,13 @@ pub const SETTINGS: &[Setting] = &[
     row("ca", "chain", Files, Absent, "PEM files, each one chain that follows the issuing certificate; the first is the default, the others are offered as alternates."),
     row("ca", "public_url", BaseUrl, Derived("external_url"), "Where certificates say that CRLs and the issuing certificate are found. Often plain http."),
     row("ca", "include_root", Boolean, Text("false"), "Whether a self-signed root at the end of a chain is sent."),
+    row(
+        "ca",
+        "previous",
+        Files,
+        Absent,
+        "Folders (issuing.pem, issuing.key, root.pem) of authorities that issued before: their CRLs go on.",
+    ),
     row(
         "ca",
         "weak_keys",
@@ -191,7 +199,8 @@ pub const PROFILE_SETTINGS: &[Setting] = &[
     row("default_profile", "single_label_names", Boolean, Text("false"), "Whether names without a dot may be issued."),
     row("default_profile", "challenge_types", Words(&CHALLENGE_TYPES), Derived("all"), "The challenges offered: http-01, dns-01, tls-alpn-01."),
     row("default_profile", "reuse_authorizations", Boolean, Text("true"), "Whether a valid authorization serves further orders."),
-    row("default_profile", "accept_anyone", Boolean, Text("false"), "States that a `trusted` profile without allowed_names is meant: any account then gets any name."),
+    row("default_profile", "external_account_required", Boolean, Text("false"), "Whether accounts need an external account binding (RFC 8555 §7.3.4), by a key of `chancery eab create`."),
+    row("default_profile", "accept_anyone", Boolean, Text("false"), "States that a `trusted` profile without allowed_names and without external_account_required is meant: any account then gets any name."),
 ];
 
 #[cfg(test)]

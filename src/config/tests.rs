@@ -245,6 +245,7 @@ fn a_trusted_profile_for_anyone_is_refused_unless_it_is_meant() {
         refused(&[("CHANCERY_PROFILES_X_AUTHORIZATION", "trusted")])
             .contains("profiles.x.allowed_names is empty")
     );
+    loaded(&[trusted, ("CHANCERY_DEFAULT_PROFILE_EXTERNAL_ACCOUNT_REQUIRED", "true")]);
     // A list with nothing in it is empty too.
     assert!(refused(&[trusted, ("CHANCERY_DEFAULT_PROFILE_ALLOWED_NAMES", ",")]).contains("accept_anyone"));
 }
@@ -304,4 +305,28 @@ fn the_example_for_a_fleet_can_be_loaded() {
     let config = Config::load(&sources).expect("the example is right");
     assert_eq!(config.profiles.len(), 2);
     assert_eq!(config.ca.public_url, "http://acme.example.net");
+}
+
+#[test]
+fn eab_01_a_fleet_that_requires_bindings_needs_one_key_for_their_secrets() {
+    let key = "+/8AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=";
+    let fleet = [
+        ("CHANCERY_DATABASE_URL", "postgres://db/chancery"),
+        ("CHANCERY_REDIS_URL", "redis://cache"),
+        ("CHANCERY_CA_CERT", "issuing.pem"),
+        ("CHANCERY_CA_KEY", "issuing.key"),
+        ("CHANCERY_PROFILES_BOUND_EXTERNAL_ACCOUNT_REQUIRED", "true"),
+    ];
+    let text = refused(&fleet);
+    assert!(text.contains("\"bound\" requires external account binding and eab.encryption_key"), "{text}");
+    let with = |more: (&'static str, &'static str)| [&fleet[..], &[more]].concat();
+    let config = loaded(&with(("CHANCERY_EAB_ENCRYPTION_KEY", key)));
+    assert!(config.profiles["bound"].external_account_required);
+    assert!(!config.profiles["default"].external_account_required);
+    assert_eq!(config.eab_encryption_key.as_ref().map(Secret::expose), Some(key));
+    assert!(!config.effective().contains(key) && !format!("{config:?}").contains(key));
+    loaded(&with(("CHANCERY_REPLICAS", "1")));
+    loaded(&fleet[4..]);
+    let text = refused(&[("CHANCERY_EAB_ENCRYPTION_KEY", "swordfish")]);
+    assert!(text.contains("32 octets in base64") && !text.contains("swordfish"), "{text}");
 }

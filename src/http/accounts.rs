@@ -16,10 +16,27 @@ pub(super) async fn new_account(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response<Body>, Rejection> {
+    find_or_make(&app, request, None).await
+}
+
+pub(super) async fn new_profile_account(
+    State(app): State<App>,
+    Path(profile): Path<String>,
+    request: Request,
+) -> Result<Response<Body>, Rejection> {
+    find_or_make(&app, request, Some(&profile)).await
+}
+
+async fn find_or_make(
+    app: &App,
+    request: Request,
+    profile: Option<&str>,
+) -> Result<Response<Body>, Rejection> {
     let unverified = app.unverified(request).await?;
+    let url = unverified.url().to_owned();
     let (payload, key) = app.by_key(unverified).await?;
     let request = NewAccount::parse(&payload)?;
-    let (account, made) = service::accounts::new_account(&app.services, &key, request).await?;
+    let (account, made) = service::accounts::new_account(&app.services, &key, &url, request, profile).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok(view::account(status, &account, &app.services.urls))
 }

@@ -42,7 +42,9 @@ async fn download(
     let mut response = Response::new(Body::from(pem));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/pem-certificate-chain"));
-    for other in (0..services.issuer.chains().len()).filter(|other| *other != chosen) {
+    for other in
+        (0..service::certificates::chains(services, &certificate).len()).filter(|other| *other != chosen)
+    {
         view::link(headers, &services.urls.certificate(&serial, other), "alternate");
     }
     Ok(response)
@@ -62,10 +64,8 @@ pub(super) async fn issuer(
     State(app): State<App>,
     Path(file): Path<String>,
 ) -> Result<Response<Body>, Rejection> {
-    let issuer = &app.services.issuer;
-    if file.strip_suffix(".der") != Some(issuer.id()) {
-        return Err(Rejection::missing("issuer"));
-    }
+    let named = file.strip_suffix(".der").and_then(|id| app.services.issuer_named(id));
+    let issuer = named.ok_or_else(|| Rejection::missing("issuer"))?;
     Ok(binary(issuer.certificate_der().to_vec(), "application/pkix-cert"))
 }
 

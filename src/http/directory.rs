@@ -53,13 +53,14 @@ fn document(services: &Services, profile: Option<&str>) -> String {
     if !settings.caa_identities.is_empty() {
         meta.insert("caaIdentities".into(), json!(settings.caa_identities));
     }
-    meta.insert("externalAccountRequired".into(), false.into());
+    let required = services.profile(profile, None).is_ok_and(|profile| profile.external_account_required);
+    meta.insert("externalAccountRequired".into(), required.into());
     let described =
         services.profiles.values().map(|each| (each.name.clone(), each.description.as_str().into()));
     meta.insert("profiles".into(), Value::Object(described.collect()));
     let mut directory = json!({
         "newNonce": urls.of("/new-nonce"),
-        "newAccount": urls.of("/new-account"),
+        "newAccount": urls.profiled(profile, "new-account"),
         "newOrder": urls.profiled(profile, "new-order"),
         "revokeCert": urls.of("/revoke-cert"),
         "keyChange": urls.of("/key-change"),

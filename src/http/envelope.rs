@@ -4,13 +4,15 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
@@ -32,6 +34,12 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 /// How many seconds a client that was shed waits (GEN-16).
 const SHED_FOR: u32 = 2;
 
+/// The largest request body that is read (GEN-06).
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long a body may take.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+
 /// The outermost layer of the ACME surface.
 pub(super) async fn envelope(State(app): State<App>, request: Request, next: Next) -> Response<Body> {
     let started = Instant::now();
@@ -40,7 +48,7 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let endpoint = matched(&request, app.services.urls.prefix());
     let new_nonce = endpoint == "/new-nonce";
     let span = tracing::info_span!("request", id);
-    let mut response = if method == Method::OPTIONS {
+    let mut response = if method == Method::OPTIONS && endpoint != "none" {
         preflight()
     } else {
         let origin = Origin::request(id.clone(), client_address(&request));
@@ -66,8 +74,19 @@ fn matched(request: &Request, prefix: &str) -> String {
     path.strip_prefix(prefix).unwrap_or(path).to_owned()
 }
 
-/// Runs the request unless too many run already, within its time.
+/// Reads the request whole, then runs it unless too many run already, within its time. A client that sends slowly
+/// takes a connection, and no place.
 async fn run(app: &App, request: Request, next: Next, endpoint: &str) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let body = match tokio::time::timeout(BODY_LIMIT, read_body(body)).await {
+        Ok(Ok(body)) => Body::from(body),
+        Ok(Err(rejection)) => return closing(rejection.into_response()),
+        Err(_) => {
+            let late = Problem::malformed("the request body took too long").with_status(408);
+            return closing(Rejection::from(late).into_response());
+        }
+    };
+    let request = Request::from_parts(head, body);
     let Some(_place) = place(app, endpoint) else {
         metrics::counter!("chancery_requests_shed_total").increment(1);
         return Rejection::unavailable("the server is busy; send the same request again", SHED_FOR)
@@ -76,6 +95,30 @@ async fn run(app: &App, request: Request, next: Next, endpoint: &str) -> Respons
     match tokio::time::timeout(app.request_timeout, next.run(request)).await {
         Ok(response) => explained(response),
         Err(_) => Rejection::unavailable("the request took too long; try again", SHED_FOR).into_response(),
+    }
+}
+
+/// An answer to a body that was not read to its end: nothing more can be understood on this connection.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    if response.status() != StatusCode::BAD_REQUEST {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Reads no further than the limit (GEN-06).
+async fn read_body(body: Body) -> Result<Bytes, Rejection> {
+    let too_large = || {
+        let detail = format!("the request body is larger than {MAX_BODY} octets");
+        Problem::malformed(detail).with_status(413)
+    };
+    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        return Err(too_large().into());
+    }
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large().into()),
+        Err(_) => Err(Problem::malformed("the request body could not be read").into()),
     }
 }
 
@@ -92,7 +135,8 @@ fn explained(response: Response<Body>) -> Response<Body> {
 /// A place among the running requests. The last fifth is kept for what is shed last: polls, downloads, account look-ups.
 fn place<'a>(app: &'a App, endpoint: &str) -> Option<SemaphorePermit<'a>> {
     let kept = endpoint.starts_with("/order/{order}") && !endpoint.ends_with("finalize")
-        || ["/authorization/", "/certificate/", "/new-account"].iter().any(|path| endpoint.starts_with(path));
+        || endpoint.ends_with("/new-account")
+        || ["/authorization/", "/certificate/"].iter().any(|path| endpoint.starts_with(path));
     if !kept && app.in_flight.available_permits() <= app.reserved {
         return None;
     }
@@ -148,9 +192,11 @@ fn record(method: &Method, endpoint: &str, response: &Response<Body>, started: I
         "status" => status.as_str().to_owned())
     .increment(1);
     metrics::histogram!("chancery_request_seconds", "endpoint" => endpoint.to_owned()).record(seconds);
-    if *method == Method::POST || status.is_server_error() {
-        tracing::info!(%method, endpoint, status = status.as_u16(), problem, microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), "request");
+    let microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    if endpoint == "/new-nonce" && status.is_success() {
+        // Nothing was asked and nothing changed, a hundred thousand times a second if a client likes.
+        tracing::debug!(%method, endpoint, status = status.as_u16(), problem, microseconds, "request");
     } else {
-        tracing::debug!(%method, endpoint, status = status.as_u16(), problem, "request");
+        tracing::info!(%method, endpoint, status = status.as_u16(), problem, microseconds, "request");
     }
 }

@@ -41,9 +41,6 @@ pub struct App {
     request_timeout: Duration,
 }
 
-/// The largest request body that is read (GEN-06).
-const MAX_BODY: usize = 64 * 1024;
-
 impl App {
     /// At most `max_in_flight` requests run at once; above that, requests are shed (GEN-16). A fifth of the places is
     /// kept for those that are shed last.
@@ -64,6 +61,7 @@ impl App {
             .route("/profiles/{profile}/directory", get(directory::get_profile).post(directory::post_profile))
             .route("/new-nonce", get(nonces::get).head(nonces::head))
             .route("/new-account", post(accounts::new_account))
+            .route("/profiles/{profile}/new-account", post(accounts::new_profile_account))
             .route("/new-order", post(orders::new_order))
             .route("/profiles/{profile}/new-order", post(orders::new_profile_order))
             .route("/new-authz", post(authorizations::new_authorization))

@@ -85,11 +85,18 @@ pub(super) fn refused(refusal: &Refusal, account_url: Option<String>) -> Rejecti
     let detail = refusal.to_string();
     let problem = |kind| Problem::new(kind, detail.clone());
     match refusal {
-        Refusal::AccountDeactivated | Refusal::Unauthorized(_) => problem(P::Unauthorized).into(),
+        Refusal::AccountDeactivated
+        | Refusal::ExternalAccountKeyEnded(_)
+        | Refusal::ExternalAccountProfile { .. }
+        | Refusal::Unauthorized(_) => problem(P::Unauthorized).into(),
         Refusal::AccountDoesNotExist => problem(P::AccountDoesNotExist).into(),
+        Refusal::AccountNotBound(_) | Refusal::ExternalAccountRequired(_) => {
+            problem(P::ExternalAccountRequired).into()
+        }
         Refusal::AlreadyReplaced => problem(P::AlreadyReplaced).into(),
         Refusal::AlreadyRevoked => problem(P::AlreadyRevoked).into(),
         Refusal::BadRevocationReason(_) => problem(P::BadRevocationReason).into(),
+        Refusal::Binding(error) => problem(error.kind()).into(),
         Refusal::Csr(error) => problem(error.kind()).into(),
         Refusal::CsrAccountKey | Refusal::CsrBlockedKey | Refusal::CsrNames(_) => problem(P::BadCsr).into(),
         Refusal::Identifiers(subproblems) => identifiers(detail, subproblems).into(),

@@ -1,13 +1,12 @@
 //! Signed requests (RFC 8555 §6.2 to §6.5), checked in the order of design I-8: size and media type, shape, algorithm,
 //! `url`, account, signature, nonce. Nothing is spent before the signature holds, and only then is there a payload.
 
-use axum::body::Body;
 use axum::extract::{OriginalUri, Request};
 use axum::http::header;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 
+use super::App;
 use super::problem::Rejection;
-use super::{App, MAX_BODY};
 use crate::acme::account::{Account, AccountStatus};
 use crate::acme::audit::Actor;
 use crate::acme::authorization::Authorization;
@@ -119,7 +118,13 @@ impl App {
                 .with_status(415)
                 .into());
         }
-        let body = read_body(request.into_body()).await?;
+        // The envelope has read it: whole, and bounded.
+        let body = request
+            .into_body()
+            .collect()
+            .await
+            .map_err(|_| Problem::malformed("the request body could not be read"))?;
+        let body = body.to_bytes();
         let jws = Jws::parse(&body)?;
         match &jws.url {
             None => {
@@ -172,12 +177,13 @@ impl App {
         let id = self.services.urls.parse_account(kid).ok_or_else(unknown)?;
         let read = R::read(&self.services.store, &id, &key).await.map_err(ServiceError::from)?;
         let (account, resource) = read.ok_or_else(unknown)?;
+        let public_key = PublicKey::from_stored(&account.jwk)?;
+        let payload = jws.verify(&public_key)?.to_vec();
+        // Only the key's holder learns how the account stands (JWS-11).
         if account.status != AccountStatus::Valid {
             let detail = format!("the account is {}", account.status.as_str());
             return Err(Problem::new(ProblemType::Unauthorized, detail).into());
         }
-        let public_key = PublicKey::from_stored(&account.jwk)?;
-        let payload = jws.verify(&public_key)?.to_vec();
         self.redeem(&jws).await?;
         audit::acts(Actor::Account(account.id.clone()));
         Ok(Signed { account, resource, payload })
@@ -217,22 +223,6 @@ impl Unverified {
 /// acme.sh knows this problem by the beginning of its detail (NON-03).
 fn bad_nonce(why: &str) -> Rejection {
     Problem::new(ProblemType::BadNonce, format!("JWS has an invalid anti-replay nonce: {why}")).into()
-}
-
-/// Reads no further than the limit (GEN-06).
-async fn read_body(body: Body) -> Result<Vec<u8>, Rejection> {
-    let too_large = || {
-        let detail = format!("the request body is larger than {MAX_BODY} octets");
-        Problem::malformed(detail).with_status(413)
-    };
-    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
-        return Err(too_large().into());
-    }
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes().into()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large().into()),
-        Err(_) => Err(Problem::malformed("the request body could not be read").into()),
-    }
 }
 
 /// A pure read: the payload must be the empty string (JWS-13).

@@ -34,6 +34,8 @@ struct AccountView<'a> {
     status: &'static str,
     contact: &'a [String],
     terms_of_service_agreed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_account_binding: Option<&'a Value>,
     orders: String,
 }
 
@@ -114,6 +116,7 @@ pub(super) fn account(status: StatusCode, account: &Account, urls: &Urls) -> Res
         status: account.status.as_str(),
         contact: &account.contacts,
         terms_of_service_agreed: account.terms_agreed_at.is_some(),
+        external_account_binding: account.external_account.as_ref().map(|external| &external.binding),
         orders: urls.orders(&account.id),
     };
     let mut response = json(status, &view);

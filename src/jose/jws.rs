@@ -114,14 +114,19 @@ impl fmt::Debug for Jws {
     }
 }
 
-fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Error> {
-    // Presence alone is refused: `null` would be an extension too (RFC 7515 §4.1.11).
+/// Extensions that change how a JWS is read. Presence alone is refused: `null` would be one too (RFC 7515 §4.1.11).
+pub(super) fn refuse_extensions(header: &Map<String, Value>) -> Result<(), Error> {
     if header.contains_key("crit") {
         return Err(Error::Critical);
     }
     if header.contains_key("b64") {
         return Err(Error::UnencodedPayload);
     }
+    Ok(())
+}
+
+fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Error> {
+    refuse_extensions(header)?;
     let name = string(header, "alg")?.ok_or(Error::MissingMember("alg"))?;
     Algorithm::parse(name).ok_or_else(|| Error::AlgorithmNotAccepted(printable(name.as_bytes(), SHOWN)))
 }
@@ -143,7 +148,10 @@ fn key_reference(header: &Map<String, Value>, algorithm: Algorithm) -> Result<Ke
 }
 
 /// A member that must be a string if it is there at all.
-fn string<'a>(members: &'a Map<String, Value>, member: &'static str) -> Result<Option<&'a str>, Error> {
+pub(super) fn string<'a>(
+    members: &'a Map<String, Value>,
+    member: &'static str,
+) -> Result<Option<&'a str>, Error> {
     match members.get(member) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -152,7 +160,10 @@ fn string<'a>(members: &'a Map<String, Value>, member: &'static str) -> Result<O
 }
 
 /// One of the three members: its text, and the octets that it encodes.
-fn part<'a>(members: &'a Map<String, Value>, member: &'static str) -> Result<(&'a str, Vec<u8>), Error> {
+pub(super) fn part<'a>(
+    members: &'a Map<String, Value>,
+    member: &'static str,
+) -> Result<(&'a str, Vec<u8>), Error> {
     let text = string(members, member)?.ok_or(Error::MissingMember(member))?;
     let octets = Base64UrlUnpadded::decode_vec(text).map_err(|_| Error::Base64(member))?;
     Ok((text, octets))

@@ -3,6 +3,7 @@
 //!
 //! - [`Jws::parse`] accepts what RFC 8555 §6.2 allows and nothing else; the payload comes out only through
 //!   [`Jws::verify`], which checks the signature over the text as it was received.
+//! - [`Binding`] is the JWS within new-account's payload by which an external account vouches for a key.
 //! - [`PublicKey`] is a key that was checked when it was read; its canonical JWK (RFC 7638) is its identity.
 //!
 //! aws-lc-rs serves; josekit (OpenSSL) is only the oracle of the differential tests (`oracle.rs`). Measured
@@ -13,12 +14,14 @@
 //! accepts unknown critical extensions, unprotected headers and duplicate members.
 
 mod algorithm;
+mod binding;
 mod error;
 mod jws;
 mod key;
 mod strict_json;
 
 pub use algorithm::Algorithm;
+pub use binding::{Binding, BindingError};
 pub use error::Error;
 pub use jws::{Jws, KeyReference};
 pub use key::PublicKey;

@@ -110,6 +110,7 @@ mod tests {
             ip_addresses: false,
             single_label_names: false,
             challenge_types: Vec::new(),
+            external_account_required: false,
             reuse_authorizations: true,
         }
     }

@@ -1,7 +1,7 @@
 //! new-account, account update and deactivation (RFC 8555 §7.3).
 
-use super::Services;
 use super::refusal::{Refusal, ServiceError};
+use super::{Services, external_accounts};
 use crate::acme::account::{Account, AccountStatus};
 use crate::acme::id::{AccountId, OrderId};
 use crate::acme::message::{AccountUpdate, NewAccount};
@@ -14,11 +14,14 @@ const MAX_CONTACTS: usize = 10;
 /// How many orders a page of the account's list has (ACC-09).
 const ORDERS_PER_PAGE: i64 = 100;
 
-/// Finds or makes the account of `key`. Says whether it was made (RFC 8555 §7.3, §7.3.1).
+/// Finds or makes the account of `key`. Says whether it was made (RFC 8555 §7.3, §7.3.1). `url` is that of the request,
+/// which `directory` names the profile of, if it is a profile's own.
 pub async fn new_account(
     services: &Services,
     key: &PublicKey,
+    url: &str,
     request: NewAccount,
+    directory: Option<&str>,
 ) -> Result<(Account, bool), ServiceError> {
     let thumbprint = key.thumbprint();
     // The same key again is answered with the same account, whatever else is in the payload (ACC-02).
@@ -34,24 +37,49 @@ pub async fn new_account(
     {
         return Err(Refusal::UserActionRequired(terms.clone()).into());
     }
+    let refused = match make(services, key, url, request, directory).await {
+        Ok(Some(account)) => return Ok((account, true)),
+        Ok(None) => None,
+        Err(ServiceError::Refused(refusal)) => Some(refusal),
+        Err(error) => return Err(error),
+    };
+    // Another request with this key may have been faster, and have used the last use of the external account key too.
+    match (services.store.account_by_key(&thumbprint).await?, refused) {
+        (Some(account), _) => existing(account),
+        (None, Some(refusal)) => {
+            external_accounts::count_refusal(&refusal);
+            Err(refusal.into())
+        }
+        (None, None) => Err(ServiceError::Internal("an account's key is taken by no account".to_owned())),
+    }
+}
+
+/// Makes the account, bound to what it offers; `None` if its key has one.
+async fn make(
+    services: &Services,
+    key: &PublicKey,
+    url: &str,
+    request: NewAccount,
+    directory: Option<&str>,
+) -> Result<Option<Account>, ServiceError> {
+    let offered = request.external_account_binding.as_ref();
+    let external_account = external_accounts::check(services, offered, url, key, directory).await?;
     let now = services.now();
     let account = Account {
         id: AccountId::new(),
-        key_thumbprint: thumbprint.clone(),
+        key_thumbprint: key.thumbprint(),
         jwk: key.to_jwk(),
         status: AccountStatus::Valid,
         contacts: request.contacts,
         terms_agreed_at: request.terms_agreed.then_some(now),
+        external_account,
         created_at: now,
     };
-    if services.store.insert_account(&account).await? {
-        return Ok((account, true));
-    }
-    // Another request with this key was faster.
-    match services.store.account_by_key(&thumbprint).await? {
-        Some(account) => existing(account),
-        None => Err(ServiceError::Internal("an account's key is taken by no account".to_owned())),
-    }
+    let made = match &account.external_account {
+        Some(external) => external_accounts::insert(services, &account, external).await?,
+        None => services.store.insert_account(&account).await?,
+    };
+    Ok(made.then_some(account))
 }
 
 fn existing(account: Account) -> Result<(Account, bool), ServiceError> {

@@ -1,7 +1,7 @@
 //! new-authz and deactivation of authorizations (RFC 8555 §7.4.1, §7.5.2).
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, names, orders};
+use super::{Services, external_accounts, names, orders};
 use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, AuthorizationStatus, Outcome};
 use crate::acme::message::{AuthorizationUpdate, NewAuthorization};
@@ -18,6 +18,7 @@ pub async fn new_authorization(
     }
     let now = services.now().truncated();
     let profile = services.profile(None, directory)?;
+    external_accounts::check_account(account, profile)?;
     let identifiers = names::read(std::slice::from_ref(&request.identifier), profile)?;
     let [identifier] = identifiers.as_slice() else {
         return Err(ServiceError::Internal("one identifier was read as several".to_owned()));

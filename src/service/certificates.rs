@@ -16,13 +16,19 @@ pub enum Revoker {
     CertificateKey(PublicKey),
 }
 
-/// The chain that a client downloads: PEM, the leaf first (CRT-01). `None` if there is no such alternate.
+/// The chains that can be offered for a certificate, the default one first (CRT-01); none if its issuer is no longer
+/// configured.
+pub fn chains<'s>(services: &'s Services, certificate: &Certificate) -> &'s [Vec<Vec<u8>>] {
+    services.issuer_named(&certificate.issuer_id).map_or(&[], |issuer| issuer.chains())
+}
+
+/// What a client downloads: PEM, the leaf first. `None` if there is no such alternate.
 pub fn chain(services: &Services, certificate: &Certificate, alternate: usize) -> Option<String> {
     let leaf = certificate.der.as_deref()?;
-    // A certificate of an issuer that was replaced: its chain is no longer at hand.
-    let ours = certificate.issuer_id == services.issuer.id();
-    let further = if ours { services.issuer.chains().get(alternate)?.as_slice() } else { &[] };
-    (ours || alternate == 0).then(|| pki::chain::to_pem(leaf, further))
+    match chains(services, certificate) {
+        [] if alternate == 0 => Some(pki::chain::to_pem(leaf, &[])),
+        chains => chains.get(alternate).map(|further| pki::chain::to_pem(leaf, further)),
+    }
 }
 
 /// Revokes a certificate that this server issued (CRT-04, CRT-05).
@@ -87,5 +93,6 @@ async fn authorized_for_all(
 ) -> Result<bool, ServiceError> {
     let names = &certificate.identifiers;
     let held = services.store.valid_authorizations(&account.id, names, services.now()).await?;
+    // What a profile grants on trust proves nothing about other people's certificates; storage leaves it out.
     Ok(names.iter().all(|name| held.iter().any(|authorization| authorization.ordered_identifier() == *name)))
 }

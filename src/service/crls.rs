@@ -1,75 +1,79 @@
 //! Certificate revocation lists: renewed by schedule, and at once after a revocation (CRT-06).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Services;
 use super::refusal::ServiceError;
-use crate::acme::time::Timestamp;
+use crate::acme::certificate::Revocation;
 use crate::pki::crl::{CrlTemplate, RevokedEntry};
+use crate::pki::issuer::Issuer;
 use crate::storage::Crl;
 
 /// Revocations may be stamped by replicas whose clocks differ by a little: looking back this far misses none.
 const OVERLAP: Duration = Duration::from_secs(5);
 
-/// Publishes a new list if one is due: there is none, the last one is old, or something was revoked since. Any replica
-/// may do this at any time; the number decides who was first.
+/// Publishes a new list of each issuer for which one is due: there is none, the last one is old, or something was
+/// revoked since. Any replica may do this at any time; the number decides who was first.
 pub async fn renew_if_due(services: &Services) -> Result<(), ServiceError> {
-    let issuer_id = services.issuer.id();
-    loop {
-        let now = services.now();
-        let last = services.store.crl(issuer_id).await?;
-        if let Some(last) = &last
-            && now.since(last.this_update) < services.settings.crl_interval
-            && !is_stale(services, last, now).await?
-        {
-            return Ok(());
+    for issuer in services.issuers() {
+        while !is_fresh(services, issuer.id()).await? {
+            publish(services, issuer).await?;
         }
-        let next = sign(services, last.as_ref().map_or(1, |last| last.number + 1), now).await?;
-        let previous = last.as_ref().map(|last| last.number);
-        if services.store.publish_crl(issuer_id, previous, next).await? {
-            metrics::counter!("chancery_crls_published_total").increment(1);
-            return Ok(());
-        }
-        // Another replica published meanwhile; look again whether that one has everything.
     }
+    Ok(())
 }
 
-/// Whether the list lacks a revocation. What was stamped shortly before it is looked for in the list itself.
-async fn is_stale(services: &Services, last: &Crl, now: Timestamp) -> Result<bool, ServiceError> {
-    let issuer_id = services.issuer.id();
-    let since = last.this_update.minus(OVERLAP);
-    if !services.store.revoked_since(issuer_id, since).await? {
+/// Whether the newest list has everything, and is not old.
+async fn is_fresh(services: &Services, issuer_id: &str) -> Result<bool, ServiceError> {
+    let Some(last) = services.store.crl(issuer_id).await? else { return Ok(false) };
+    if services.now().since(last.this_update) >= services.settings.crl_interval {
         return Ok(false);
     }
+    // What was stamped shortly before the list was made is looked for in the list itself.
+    let recent = services.store.revoked_since(issuer_id, last.this_update.minus(OVERLAP)).await?;
+    if recent.is_empty() {
+        return Ok(true);
+    }
     let listed = crate::pki::crl::serials(&last.der);
-    let revoked = services.store.revoked(issuer_id, now).await?;
-    Ok(revoked.iter().any(|(serial, revocation)| revocation.at >= since && !listed.contains(serial)))
+    Ok(recent.iter().all(|serial| listed.contains(serial)))
 }
 
-async fn sign(services: &Services, number: i64, now: Timestamp) -> Result<Crl, ServiceError> {
-    let this_update = now.truncated();
+/// Signs and publishes one list. If another replica was faster, its list counts.
+async fn publish(services: &Services, issuer: &Arc<dyn Issuer>) -> Result<(), ServiceError> {
+    let previous = services.store.crl(issuer.id()).await?.map(|last| last.number);
+    let next = sign(services, issuer, previous.unwrap_or(0) + 1).await?;
+    if services.store.publish_crl(issuer.id(), previous, next).await? {
+        metrics::counter!("chancery_crls_published_total").increment(1);
+    }
+    Ok(())
+}
+
+async fn sign(services: &Services, issuer: &Arc<dyn Issuer>, number: i64) -> Result<Crl, ServiceError> {
+    let this_update = services.now().truncated();
     let next_update = this_update.plus(services.settings.crl_lifetime);
-    let revoked = services.store.revoked(services.issuer.id(), now).await?;
+    // RFC 5280 §3.3: an entry stays until it has been on a list that was made after the certificate's end.
+    let ended = this_update.minus(services.settings.crl_lifetime);
+    let revoked = services.store.revoked(issuer.id(), ended).await?;
+    let entry = |(serial, revocation): (_, Revocation)| RevokedEntry {
+        serial,
+        at: revocation.at,
+        reason: revocation.reason,
+    };
     let template = CrlTemplate {
         number: u64::try_from(number).unwrap_or(1),
         this_update,
         next_update,
-        revoked: revoked
-            .into_iter()
-            .map(|(serial, revocation)| RevokedEntry { serial, at: revocation.at, reason: revocation.reason })
-            .collect(),
+        revoked: revoked.into_iter().map(entry).collect(),
         distribution_point: None,
     };
-    let signed = services.issuer.sign_crl(&template).await;
+    let signed = issuer.sign_crl(&template).await;
     let der =
         signed.map_err(|error| ServiceError::Internal(format!("the CRL could not be signed: {error}")))?;
     Ok(Crl { number, this_update, next_update, der })
 }
 
-/// The newest list of an issuer in DER, if the issuer is ours.
+/// The newest list of an issuer in DER, if there is one. Reads only: strangers ask for it.
 pub async fn current(services: &Services, issuer_id: &str) -> Result<Option<Vec<u8>>, ServiceError> {
-    if issuer_id == services.issuer.id() {
-        renew_if_due(services).await?;
-    }
     Ok(services.store.crl(issuer_id).await?.map(|crl| crl.der))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::lease::{Held, settled};
 use super::orders::fill_random;
 use super::refusal::{Refusal, ServiceError};
-use super::validate::{MAX_CLAIMS, check_caa};
-use super::{DEFAULT_PROFILE, Services, fault};
+use super::validate::MAX_CLAIMS;
+use super::{DEFAULT_PROFILE, Services, caa, fault};
 use crate::acme::account::Account;
 use crate::acme::certificate::Serial;
 use crate::acme::id::LeaseToken;
@@ -20,11 +20,10 @@ use crate::acme::profile::{AuthorizationMode, Profile};
 use crate::acme::time::Timestamp;
 use crate::pki::csr::Csr;
 use crate::pki::template::Template;
-use crate::policy::caa::CaaVerdict;
 use crate::storage::{IssuanceJob, Reservation, StorageError};
 
-/// CAA that was looked up longer ago than this is looked up again at issuance (CA/B Forum BR 3.2.2.8; AUT-14).
-const CAA_GOOD_FOR: Duration = Duration::from_secs(8 * 3600);
+/// How many of the names that do not fit are told.
+const MOST_NAMES_TOLD: usize = 10;
 
 /// How long the request waits for its certificate before it answers `processing`.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -96,7 +95,10 @@ fn check_names(csr: &Csr, identifiers: &[Identifier]) -> Result<(), Refusal> {
     if ordered == asked {
         return Ok(());
     }
-    let list = |names: Vec<&&Identifier>| names.iter().map(|n| n.value()).collect::<Vec<_>>().join(", ");
+    let list = |names: Vec<&&Identifier>| match names.split_at_checked(MOST_NAMES_TOLD) {
+        Some((told, rest)) if !rest.is_empty() => format!("{} and {} more", joined(told), rest.len()),
+        _ => joined(&names),
+    };
     let missing = list(ordered.difference(&asked).collect());
     let extra = list(asked.difference(&ordered).collect());
     Err(Refusal::CsrNames(match (missing.is_empty(), extra.is_empty()) {
@@ -104,6 +106,10 @@ fn check_names(csr: &Csr, identifiers: &[Identifier]) -> Result<(), Refusal> {
         (true, _) => format!("it also has {extra}"),
         _ => format!("it lacks {missing}, and has {extra}"),
     }))
+}
+
+fn joined(names: &[&&Identifier]) -> String {
+    names.iter().map(|name| name.value()).collect::<Vec<_>>().join(", ")
 }
 
 /// Everything that will be signed, decided once (I-4).
@@ -121,6 +127,12 @@ fn reserve(
         let last = Duration::from_secs(1);
         not_before.plus(profile.validity).minus(last).min(services.issuer.not_after())
     });
+    // Time has passed since the order was placed: what it asks for may no longer be possible. The order stays ready.
+    if not_after <= now || not_after <= not_before {
+        let detail =
+            format!("the certificate would end at {not_after}, which is too early; place a new order");
+        return Err(Refusal::Malformed(detail).into());
+    }
     Ok(Reservation {
         serial: Serial::from_random(random),
         order_id: order.id.clone(),
@@ -170,7 +182,11 @@ pub async fn resume(services: Arc<Services>, job: IssuanceJob) {
             tracing::info!(order = %job.order_id, claims = job.claims, "an issuance was taken over");
             issue(&services, &job, &order, &reservation).await;
         }
-        Ok(None) => tracing::error!(order = %job.order_id, "a processing order has no reservation"),
+        Ok(None) => {
+            tracing::error!(order = %job.order_id, "a processing order has no reservation");
+            let problem = Problem::new(ProblemType::ServerInternal, "the certificate could not be issued");
+            while settled(services.store.fail_issuance(&job, None, &problem).await).await.is_none() {}
+        }
         Err(error) => tracing::warn!(order = %job.order_id, %error, "an issuance could not be taken over"),
     }
 }
@@ -196,7 +212,7 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
             metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
             let recorded = loop {
                 if let Some(recorded) =
-                    settled(services.store.fail_issuance(job, reservation, &problem).await).await
+                    settled(services.store.fail_issuance(job, Some(reservation), &problem).await).await
                 {
                     break recorded;
                 }
@@ -234,13 +250,13 @@ async fn sign(
     }
     let profile = profile_of(services, order);
     if profile.authorization == AuthorizationMode::Challenge {
-        check_caa_again(services, order).await?;
+        caa::check_again(services, order).await?;
     }
-    if reservation.issuer_id != services.issuer.id() {
-        return Err(internal("the issuer that the order was begun with is gone; place a new order"));
-    }
+    let issuer = services.issuer_named(&reservation.issuer_id);
+    let issuer = issuer
+        .ok_or_else(|| internal("the issuer that the order was begun with is gone; place a new order"))?;
     let template = template(services, profile, reservation);
-    services.issuer.issue(&template).await.map_err(|error| {
+    issuer.issue(&template).await.map_err(|error| {
         tracing::error!(order = %order.id, %error, "the issuer refused");
         internal("the certificate could not be issued")
     })
@@ -259,27 +275,8 @@ fn template(services: &Services, profile: &Profile, reservation: &Reservation) -
         not_after: reservation.not_after,
         public_key: reservation.public_key.clone(),
         client_auth: profile.client_auth,
-        crl_url: Some(services.urls.crl(services.issuer.id())),
-        issuer_url: Some(services.urls.issuer(services.issuer.id())),
+        crl_url: Some(services.urls.crl(&reservation.issuer_id)),
+        issuer_url: Some(services.urls.issuer(&reservation.issuer_id)),
         policy_oid: None,
     }
-}
-
-/// AUT-14: CAA that is older than 8 hours is asked again before the signature.
-async fn check_caa_again(services: &Services, order: &Order) -> Result<(), Problem> {
-    let now = services.now();
-    for each in &order.authorizations {
-        if each.validated_at.is_some_and(|at| now.since(at) <= CAA_GOOD_FOR) {
-            continue;
-        }
-        let found = services.store.account_and_authorization(&order.account_id, &each.id).await;
-        let unknown = || Problem::new(ProblemType::ServerInternal, "an authorization could not be read");
-        let authorization = found.map_err(|_| unknown())?.and_then(|(_, authorization)| authorization);
-        let authorization = authorization.ok_or_else(unknown)?;
-        match check_caa(services, &authorization, authorization.attempted, &order.account_id).await {
-            CaaVerdict::Permitted => {}
-            CaaVerdict::Forbidden(problem) | CaaVerdict::Unknown(problem) => return Err(problem),
-        }
-    }
-    Ok(())
 }

@@ -3,9 +3,11 @@
 
 pub mod accounts;
 pub mod authorizations;
+mod caa;
 pub mod certificates;
 pub mod challenges;
 pub mod crls;
+pub mod external_accounts;
 pub mod fault;
 pub mod finalize;
 pub mod jobs;
@@ -15,6 +17,7 @@ pub mod names;
 pub mod orders;
 pub mod refusal;
 pub mod renewal;
+pub mod sealing;
 pub mod urls;
 pub mod validate;
 
@@ -33,6 +36,7 @@ use crate::validation::ValidationConfig;
 
 pub use jobs::Jobs;
 pub use refusal::{Refusal, ServiceError};
+pub use sealing::SealingKey;
 pub use urls::Urls;
 
 /// What every use case may need. One per replica, shared by all its tasks.
@@ -45,8 +49,12 @@ pub struct Services {
     pub network: Arc<Network>,
     /// Who signs.
     pub issuer: Arc<dyn Issuer>,
+    /// Who signed before: their certificates can still be downloaded and revoked, and their CRLs are renewed.
+    pub previous_issuers: Vec<Arc<dyn Issuer>>,
     /// Keys that no certificate is issued for (ORD-11).
     pub weak_keys: WeakKeys,
+    /// What the secrets of external account keys are sealed under; nothing where there are none.
+    pub sealing: Option<SealingKey>,
     /// The profiles by name; `default` is always there.
     pub profiles: BTreeMap<String, Profile>,
     /// The fleet's time.
@@ -94,6 +102,16 @@ pub struct Settings {
 pub const DEFAULT_PROFILE: &str = "default";
 
 impl Services {
+    /// Every issuer, the one that signs now first.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<dyn Issuer>> {
+        std::iter::once(&self.issuer).chain(&self.previous_issuers)
+    }
+
+    /// An issuer by its name.
+    pub fn issuer_named(&self, id: &str) -> Option<&Arc<dyn Issuer>> {
+        self.issuers().find(|issuer| issuer.id() == id)
+    }
+
     /// The present, by the fleet's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

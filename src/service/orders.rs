@@ -3,7 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, names};
+use super::{Services, external_accounts, names};
 use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, Outcome};
 use crate::acme::certificate::{RenewalId, Serial};
@@ -32,6 +32,7 @@ pub async fn new_order(
 ) -> Result<Order, ServiceError> {
     let now = services.now().truncated();
     let profile = services.profile(request.profile.as_deref(), directory)?;
+    external_accounts::check_account(account, profile)?;
     let identifiers = names::read(&request.identifiers, profile)?;
     check_dates(services, profile, now, request.not_before, request.not_after)?;
     let replaces = match &request.replaces {
@@ -225,6 +226,7 @@ mod tests {
             single_label_names: false,
             challenge_types: ChallengeType::ALL.to_vec(),
             reuse_authorizations: true,
+            external_account_required: false,
         };
         let proven = Authorization {
             id: AuthorizationId::new(),

@@ -2,11 +2,13 @@
 
 use thiserror::Error;
 
+use crate::acme::external_account::KeyState;
 use crate::acme::id::AccountId;
 use crate::acme::identifier::IdentifierError;
 use crate::acme::message::MessageError;
 use crate::acme::order::OrderStatus;
 use crate::acme::problem::Subproblem;
+use crate::jose::BindingError;
 use crate::pki::csr::CsrError;
 use crate::storage::StorageError;
 
@@ -33,6 +35,12 @@ impl From<StorageError> for ServiceError {
     }
 }
 
+impl From<BindingError> for ServiceError {
+    fn from(error: BindingError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
 impl From<MessageError> for ServiceError {
     fn from(error: MessageError) -> Self {
         Self::Refused(error.into())
@@ -48,6 +56,13 @@ pub enum Refusal {
     /// `onlyReturnExisting`, and there is none (RFC 8555 §7.3.1).
     #[error("no account exists for this key")]
     AccountDoesNotExist,
+    /// An order under a profile that requires a binding, by an account without one (EAB-01). Accounts are bound when
+    /// they are made (RFC 8555 §7.3.4).
+    #[error(
+        "profile {0:?} is for accounts that are bound to an external account, and this one is not: register a new \
+         account key with an \"externalAccountBinding\""
+    )]
+    AccountNotBound(String),
     /// The certificate is replaced by a live order (RFC 9773 §5).
     #[error("the certificate named in \"replaces\" is already replaced by another order")]
     AlreadyReplaced,
@@ -57,6 +72,9 @@ pub enum Refusal {
     /// The reason is none that subscribers may give.
     #[error("revocation reason {0} is not supported; 0, 1, 3, 4, 5 and 9 are")]
     BadRevocationReason(i64),
+    /// The external account binding is not one (EAB-02).
+    #[error(transparent)]
+    Binding(#[from] BindingError),
     /// The CSR breaks a rule of its own.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -75,6 +93,23 @@ pub enum Refusal {
     /// No such profile.
     #[error("there is no profile {0:?}; the directory's meta lists those there are")]
     InvalidProfile(String),
+    /// The external account key binds no further account (EAB-03).
+    #[error("the external account key {}; ask the operator for another one", ended(*.0))]
+    ExternalAccountKeyEnded(KeyState),
+    /// The external account key is for another profile.
+    #[error("the external account key is for profile {bound:?}, not for {wanted:?}")]
+    ExternalAccountProfile {
+        /// The key's profile.
+        bound: String,
+        /// The profile asked for.
+        wanted: String,
+    },
+    /// new-account without a binding where the profile requires one (RFC 8555 §7.3.4).
+    #[error(
+        "accounts of profile {0:?} need an \"externalAccountBinding\": ask the operator for a key identifier and an \
+         HMAC key, and give both to your client"
+    )]
+    ExternalAccountRequired(String),
     /// One or more identifiers cannot be had. If only one kind of problem occurred, that is the type.
     #[error("{}", identifiers_detail(.0))]
     Identifiers(Vec<Subproblem>),
@@ -102,6 +137,15 @@ pub enum Refusal {
     /// The terms of service are not agreed to (RFC 8555 §7.3.3).
     #[error("the terms of service must be agreed to: {0}")]
     UserActionRequired(String),
+}
+
+fn ended(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Expired => "has expired",
+        KeyState::Live => "was used by another request",
+        KeyState::Revoked => "was revoked",
+        KeyState::Used => "has been used as often as it may be",
+    }
 }
 
 fn identifiers_detail(subproblems: &[Subproblem]) -> String {

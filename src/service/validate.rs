@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::{Held, settled};
-use super::{Services, fault};
-use crate::acme::authorization::Authorization;
+use super::{Services, caa, fault};
 use crate::acme::challenge::ChallengeType;
-use crate::acme::id::AccountId;
 use crate::acme::problem::{Problem, ProblemType};
-use crate::policy::caa::{self, CaaRequest, CaaVerdict};
+use crate::policy::caa::CaaVerdict;
 use crate::storage::ValidationJob;
 use crate::validation::{self, Attempt, Verdict};
 
@@ -83,30 +81,9 @@ async fn attempt(services: &Services, job: &ValidationJob, kind: ChallengeType) 
     if !matches!(verdict, Verdict::Valid) {
         return verdict;
     }
-    match check_caa(services, authorization, Some(kind), &authorization.account_id).await {
+    match caa::check(services, authorization, Some(kind)).await {
         CaaVerdict::Permitted => Verdict::Valid,
         CaaVerdict::Forbidden(problem) => Verdict::Invalid(problem),
         CaaVerdict::Unknown(problem) => Verdict::Retry(problem),
     }
-}
-
-/// Asks CAA for an authorization's name (AUT-14).
-pub(super) async fn check_caa(
-    services: &Services,
-    authorization: &Authorization,
-    method: Option<ChallengeType>,
-    account: &AccountId,
-) -> CaaVerdict {
-    if !services.settings.check_caa {
-        return CaaVerdict::Permitted;
-    }
-    let account_url = services.urls.account(account);
-    let request = CaaRequest {
-        identifier: &authorization.identifier,
-        wildcard: authorization.wildcard,
-        method,
-        account_url: &account_url,
-        issuer_domains: &services.settings.caa_identities,
-    };
-    caa::check(&request, &services.network).await
 }

@@ -7,7 +7,7 @@ use super::audit::{self, PerRow, run_audited, run_audited_each};
 use super::row::{
     self, ACCOUNT_COLUMNS, account_columns, authorization_columns, certificate_columns, order_columns,
 };
-use super::statement::{parameters, statements};
+use super::statement::{Parameter, parameters, statements};
 use super::writer::Work;
 use super::{StorageError, Store};
 use crate::acme::account::Account;
@@ -27,8 +27,9 @@ statements! {
         LEFT JOIN authorizations z ON z.id = $2 WHERE a.id = $1";
     ACCOUNT_AND_CERTIFICATE = "SELECT ", account_columns!(), ", ", certificate_columns!(), " FROM accounts a \
         LEFT JOIN certificates c ON c.serial = $2 AND c.der IS NOT NULL WHERE a.id = $1";
-    INSERT_ACCOUNT = "INSERT INTO accounts (id, key_thumbprint, jwk, status, contacts, terms_agreed_at, created_at) \
-        VALUES ($1, $2, $3, 'valid', $4, $5, $6) ON CONFLICT (key_thumbprint) DO NOTHING RETURNING id";
+    INSERT_ACCOUNT = "INSERT INTO accounts (id, key_thumbprint, jwk, status, contacts, terms_agreed_at, created_at, \
+        external_account_kid, external_account_profile, external_account_binding) \
+        VALUES ($1, $2, $3, 'valid', $4, $5, $6, $7, $8, $9) ON CONFLICT (key_thumbprint) DO NOTHING RETURNING id";
     UPDATE_CONTACTS = "UPDATE accounts SET contacts = $2 WHERE id = $1 AND status = 'valid' RETURNING id";
     DEACTIVATE_ACCOUNT =
         "UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid' RETURNING id";
@@ -94,18 +95,11 @@ impl Store {
         Ok(Some((row::account(first)?, row::certificate(first, ACCOUNT_COLUMNS)?)))
     }
 
-    /// Makes an account; `false` if its key has one already, whoever came first (ACC-02).
+    /// Makes an account; `false` if its key has one already, whoever came first (ACC-02). One that is bound to an
+    /// external account is made by [`Self::insert_bound_account`].
     pub async fn insert_account(&self, account: &Account) -> Result<bool, StorageError> {
-        let contacts = contacts_json(&account.contacts);
-        let values = parameters![
-            &account.id,
-            &account.key_thumbprint,
-            &account.jwk,
-            contacts,
-            account.terms_agreed_at,
-            account.created_at
-        ];
-        self.write_audited(INSERT_ACCOUNT, values, self.account_created(account)).await
+        let event = self.account_created(account);
+        self.write_audited(INSERT_ACCOUNT, account_parameters(account), event).await
     }
 
     /// Replaces a valid account's contacts (RFC 8555 §7.3.2); `false` if it is not valid.
@@ -145,12 +139,13 @@ impl Store {
     }
 
     /// An account makes itself, by its key.
-    fn account_created(&self, account: &Account) -> Event {
+    pub(super) fn account_created(&self, account: &Account) -> Event {
         let event = self.event(Action::AccountCreated).account(&account.id);
         event.by(&Actor::Account(account.id.clone())).detail(json!({
             "key": account.key_thumbprint,
             "contacts": account.contacts.len(),
             "terms_agreed": account.terms_agreed_at.is_some(),
+            "external_account_key": account.external_account.as_ref().map(|external| external.kid.as_str()),
         }))
     }
 
@@ -168,6 +163,22 @@ impl Store {
         let event = event.detail(json!({"old_key": old_thumbprint, "new_key": new_thumbprint}));
         self.write_audited(CHANGE_KEY, values, event).await
     }
+}
+
+/// What [`INSERT_ACCOUNT`] takes.
+pub(super) fn account_parameters(account: &Account) -> Vec<Parameter> {
+    let external = account.external_account.as_ref();
+    parameters![
+        &account.id,
+        &account.key_thumbprint,
+        &account.jwk,
+        contacts_json(&account.contacts),
+        account.terms_agreed_at,
+        account.created_at,
+        external.map(|external| external.kid.to_string()),
+        external.and_then(|external| external.profile.clone()),
+        external.map(|external| external.binding.to_string())
+    ]
 }
 
 fn contacts_json(contacts: &[String]) -> String {

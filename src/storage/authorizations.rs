@@ -63,7 +63,7 @@ pub(super) fn reusable_statement(names: usize) -> String {
         concat!(
             "-- REUSABLE_AUTHORIZATIONS\nSELECT ",
             authorization_columns!(),
-            " FROM authorizations z WHERE z.account_id = $1 AND z.outcome = 'valid' AND z.expires_at > $2 \
+            " FROM authorizations z WHERE z.account_id = $1 AND z.outcome = 'valid' AND z.validated_at IS NOT NULL AND z.expires_at > $2 \
               AND z.outcome IN ('pending', 'valid') AND z.identifier_value IN {} ORDER BY z.expires_at DESC LIMIT 1000"
         ),
         names
@@ -170,7 +170,7 @@ impl Store {
         self.write_audited(DEACTIVATE_AUTHORIZATION, parameters![id, account, now], event).await
     }
 
-    /// Valid authorizations of an account that last beyond `until`, for any of the names of `identifiers`, the longest
+    /// Valid authorizations of an account, by a challenge, that last beyond `until`, for any of the names of `identifiers`, the longest
     /// lasting first (ORD-05, CRT-04).
     pub async fn valid_authorizations(
         &self,

@@ -10,8 +10,8 @@ use crate::acme::time::Timestamp;
 
 statements! {
     CRL = "SELECT number, this_update, next_update, der FROM crls WHERE issuer_id = $1";
-    CRL_IS_STALE = "SELECT r.serial FROM certificates r WHERE r.issuer_id = $1 AND r.revoked_at IS NOT NULL \
-        AND r.revoked_at >= $2 LIMIT 1";
+    REVOKED_SINCE = "SELECT r.serial FROM certificates r WHERE r.issuer_id = $1 AND r.revoked_at IS NOT NULL \
+        AND r.revoked_at >= $2";
     REVOKED = "SELECT serial, revoked_at, revocation_reason FROM certificates \
         WHERE issuer_id = $1 AND revoked_at IS NOT NULL AND not_after > $2 ORDER BY revoked_at, serial";
     INSERT_CRL = "INSERT INTO crls (issuer_id, number, this_update, next_update, der) VALUES ($1, $2, $3, $4, $5) \
@@ -46,9 +46,22 @@ impl Store {
         }))
     }
 
-    /// Whether something was revoked at or after `since`.
-    pub async fn revoked_since(&self, issuer_id: &str, since: Timestamp) -> Result<bool, StorageError> {
-        Ok(!self.read(CRL_IS_STALE, parameters![issuer_id, since]).await?.is_empty())
+    /// The serials revoked at or after `since`.
+    pub async fn revoked_since(
+        &self,
+        issuer_id: &str,
+        since: Timestamp,
+    ) -> Result<Vec<Serial>, StorageError> {
+        let rows = self.read(REVOKED_SINCE, parameters![issuer_id, since]).await?;
+        let read = |row: &AnyRow| -> Result<Serial, StorageError> {
+            let serial: String = row.try_get(0)?;
+            Serial::parse(&serial).ok_or(StorageError::Corrupt {
+                table: "certificates",
+                column: "serial",
+                row: serial,
+            })
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Everything revoked of an issuer that was not yet expired at `after`.

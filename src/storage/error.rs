@@ -44,6 +44,15 @@ impl From<sqlx::Error> for StorageError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unavailable(error.to_string()),
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::UniqueViolation,
+            // SQLite: busy, locked, I/O error, disk full. Its codes are numbers of at most four digits.
+            sqlx::Error::Database(database)
+                if database.code().is_some_and(|code| {
+                    code.len() < 5
+                        && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+                }) =>
+            {
+                Self::Unavailable(error.to_string())
+            }
             // Postgres: connection exceptions (08), operator intervention (57P), too many connections (53300),
             // lock or statement time-out (55P03, 57014), serialization trouble (40).
             sqlx::Error::Database(database)

@@ -226,11 +226,14 @@ impl Store {
     pub async fn fail_issuance(
         &self,
         job: &IssuanceJob,
-        reservation: &Reservation,
+        reservation: Option<&Reservation>,
         problem: &Problem,
     ) -> Result<bool, StorageError> {
         let values = parameters![&job.order_id, &job.lease, problem.to_json().to_string()];
-        let event = self.event_of(Action::OrderFailed, reservation);
+        let event = match reservation {
+            Some(reservation) => self.event_of(Action::OrderFailed, reservation),
+            None => self.event(Action::OrderFailed).order(&job.order_id),
+        };
         let event = event.detail(json!({"problem": problem.kind.name()}));
         self.write_audited(FAIL_ISSUANCE, values, event).await
     }

@@ -11,6 +11,7 @@ mod certificates;
 mod crls;
 mod dialect;
 mod error;
+mod external_accounts;
 mod finalization;
 mod orders;
 mod row;
@@ -30,6 +31,7 @@ pub use authorizations::ValidationJob;
 pub use crls::Crl;
 pub use dialect::Dialect;
 pub use error::StorageError;
+pub use external_accounts::Bound;
 pub use finalization::{IssuanceJob, Reservation};
 pub use orders::NewOrderRows;
 
@@ -40,6 +42,7 @@ use writer::{Work, Writer};
 /// The migrations, in order. Forward only; see migrations/README.md.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (3, "external_accounts", include_str!("../../migrations/0003_external_accounts.sql")),
     (5, "audit", include_str!("../../migrations/0005_audit.sql")),
 ];
 
@@ -67,7 +70,6 @@ impl Store {
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
     pub async fn sqlite(path: &Path) -> Result<Self, StorageError> {
-        sqlx::any::install_default_drivers();
         let lock_path = path.with_extension("lock");
         let setup = |error: std::io::Error| {
             StorageError::Setup(format!("cannot use {}: {error}", lock_path.display()))
@@ -81,12 +83,19 @@ impl Store {
                 path.display()
             ))
         })?;
+        Ok(Self { _lock: Some(Arc::new(lock)), ..Self::sqlite_beside(path).await? })
+    }
+
+    /// Opens a SQLite file for a command that ends by itself, though a replica may be at work on it: SQLite makes
+    /// their writes take turns. Does not migrate.
+    pub async fn sqlite_beside(path: &Path) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
         let url = format!("sqlite://{}?mode=rwc", path.display());
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
         let pool = dialect.pool(4).connect(&url).await?;
-        let (writer, lock) = (Some(Writer::start(writers)), Some(Arc::new(lock)));
-        Ok(Self { dialect, pool, clock: Arc::default(), writer, _lock: lock })
+        let writer = Some(Writer::start(writers));
+        Ok(Self { dialect, pool, clock: Arc::default(), writer, _lock: None })
     }
 
     /// The same store, whose audit trail goes by `clock`.
@@ -202,6 +211,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
         authorizations::ALL,
         certificates::ALL,
         crls::ALL,
+        external_accounts::ALL,
         finalization::ALL,
         orders::ALL,
     ];
@@ -214,8 +224,13 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
     if dialect == Dialect::Postgres {
         all.extend(finalization::postgres_statements());
-        let audited =
-            [accounts::AUDITED, authorizations::AUDITED, certificates::AUDITED, finalization::AUDITED];
+        let audited = [
+            accounts::AUDITED,
+            authorizations::AUDITED,
+            certificates::AUDITED,
+            external_accounts::AUDITED,
+            finalization::AUDITED,
+        ];
         let audited = audited.into_iter().flatten();
         all.extend(audited.map(|(text, per_row)| ("AUDITED", audit::audited_statement(text, *per_row))));
     }

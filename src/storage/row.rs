@@ -9,7 +9,8 @@ use crate::acme::account::{Account, AccountStatus};
 use crate::acme::authorization::{Authorization, Outcome};
 use crate::acme::certificate::{Certificate, Revocation, RevocationReason, Serial};
 use crate::acme::challenge::ChallengeType;
-use crate::acme::id::{AccountId, AuthorizationId, OrderId};
+use crate::acme::external_account::{ExternalAccount, ExternalAccountKey};
+use crate::acme::id::{AccountId, AuthorizationId, ExternalAccountKid, OrderId};
 use crate::acme::identifier::Identifier;
 use crate::acme::order::{Order, OrderAuthorization, Progress};
 use crate::acme::problem::Problem;
@@ -18,11 +19,12 @@ use crate::acme::time::Timestamp;
 /// The columns of an account, to be read at offset 0 of a row.
 macro_rules! account_columns {
     () => {
-        "a.id, a.key_thumbprint, a.jwk, a.status, a.contacts, a.terms_agreed_at, a.created_at"
+        "a.id, a.key_thumbprint, a.jwk, a.status, a.contacts, a.terms_agreed_at, a.created_at, a.external_account_kid, \
+         a.external_account_profile, a.external_account_binding"
     };
 }
 /// How many they are.
-pub(super) const ACCOUNT_COLUMNS: usize = 7;
+pub(super) const ACCOUNT_COLUMNS: usize = 10;
 
 /// The columns of an authorization.
 macro_rules! authorization_columns {
@@ -47,7 +49,19 @@ macro_rules! certificate_columns {
          c.not_before, c.not_after, c.der, c.issued_at, c.revoked_at, c.revocation_reason"
     };
 }
-pub(super) use {account_columns, authorization_columns, certificate_columns, order_columns};
+
+/// The columns of an external account key but its secret, to be read at offset 0 of a row.
+macro_rules! external_account_key_columns {
+    () => {
+        "k.kid, k.profile, k.uses_left, k.expires_at, k.revoked_at, k.created_at"
+    };
+}
+/// How many they are.
+pub(super) const EXTERNAL_ACCOUNT_KEY_COLUMNS: usize = 6;
+
+pub(super) use {
+    account_columns, authorization_columns, certificate_columns, external_account_key_columns, order_columns,
+};
 
 /// Reads the columns of one table from a row, one after the other.
 struct Columns<'r> {
@@ -138,6 +152,33 @@ pub(super) fn account(row: &AnyRow) -> Result<Account, StorageError> {
         status: columns.parsed("status", AccountStatus::parse)?,
         contacts: columns.parsed("contacts", |text| serde_json::from_str(text).ok())?,
         terms_agreed_at: columns.time_option()?,
+        created_at: columns.time()?,
+        external_account: {
+            let kid = columns.parsed_option("external_account_kid", ExternalAccountKid::parse)?;
+            let profile = columns.next()?;
+            let binding = columns
+                .parsed_option("external_account_binding", |text| serde_json::from_str::<Value>(text).ok())?;
+            match (kid, binding) {
+                (None, _) => None,
+                (Some(kid), Some(binding)) => Some(ExternalAccount { kid, profile, binding }),
+                (Some(_), None) => return Err(columns.corrupt("external_account_binding")),
+            }
+        },
+    })
+}
+
+/// Reads an external account key at the front of a row.
+pub(super) fn external_account_key(row: &AnyRow) -> Result<ExternalAccountKey, StorageError> {
+    let mut columns = Columns { row, at: 0, table: "external_account_keys", key: row.try_get(0)? };
+    Ok(ExternalAccountKey {
+        kid: columns.parsed("kid", ExternalAccountKid::parse)?,
+        profile: columns.next()?,
+        uses_left: match columns.next::<Option<i64>>()? {
+            None => None,
+            Some(uses) => Some(u64::try_from(uses).map_err(|_| columns.corrupt("uses_left"))?),
+        },
+        expires_at: columns.time_option()?,
+        revoked_at: columns.time_option()?,
         created_at: columns.time()?,
     })
 }

@@ -9,7 +9,7 @@ use super::error::StorageError;
 /// statistics name it), and all of them in `ALL`, which a test prepares on both databases.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $($text:expr),+;)*) => {
-        $($(#[$doc])* const $name: &str = concat!("-- ", stringify!($name), "\n", $($text),+);)*
+        $($(#[$doc])* pub(super) const $name: &str = concat!("-- ", stringify!($name), "\n", $($text),+);)*
         /// Every fixed statement of this file.
         pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name),)*];
     };
@@ -63,6 +63,7 @@ parameter_from! {
     Option<String> => |value| Self::TextOption(value);
     &crate::acme::id::AccountId => |value| Self::Text(value.to_string());
     &crate::acme::id::AuthorizationId => |value| Self::Text(value.to_string());
+    &crate::acme::id::ExternalAccountKid => |value| Self::Text(value.to_string());
     &crate::acme::id::OrderId => |value| Self::Text(value.to_string());
     &crate::acme::id::LeaseToken => |value| Self::Text(value.to_string());
     &crate::acme::certificate::Serial => |value| Self::Text(value.to_string());

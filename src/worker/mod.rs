@@ -16,6 +16,9 @@ const ISSUANCES_PER_LOOK: i64 = 16;
 /// A difference to the database's clock above which an operator should know (I-5).
 const LARGE_OFFSET: Duration = Duration::from_secs(2);
 
+/// The least time between two looks at the CRLs.
+const BETWEEN_LISTS: Duration = Duration::from_secs(1);
+
 /// How often the clock is compared, and the CRL looked at.
 const SLOW_TICK: Duration = Duration::from_secs(10);
 
@@ -28,6 +31,11 @@ pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration
         loop {
             if let Err(error) = crls::renew_if_due(&services).await {
                 tracing::warn!(%error, "the CRL could not be renewed");
+            }
+            // Many revocations in a row share a list.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(BETWEEN_LISTS) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -12,6 +12,7 @@ mod challenges;
 mod clients;
 mod directory;
 mod docs;
+mod eab;
 mod finalize;
 mod floors;
 mod gen_requests;

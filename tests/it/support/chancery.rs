@@ -281,6 +281,16 @@ impl Deployment {
         self.redis.as_ref()
     }
 
+    /// Runs a `chancery` command with the configuration of the first replica: its output.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        run(arguments, &self.replica(0).environment)
+    }
+
+    /// Runs a `chancery` command that is to be refused: what it says.
+    pub fn refused_command(&self, arguments: &[&str]) -> String {
+        refused(arguments, &self.replica(0).environment)
+    }
+
     /// What all replicas have logged.
     pub fn log(&self) -> String {
         self.replicas.iter().map(|r| std::fs::read_to_string(&r.log).unwrap_or_default()).collect()
@@ -354,13 +364,21 @@ impl Replica {
     }
 }
 
+fn done(arguments: &[&str], environment: &[(String, String)]) -> std::process::Output {
+    let environment = environment.iter().map(|(name, value)| (name, value));
+    Command::new(PROGRAM).args(arguments).envs(environment).output().expect("chancery starts")
+}
+
+/// Runs a `chancery` command that ends by itself, and must fail: what it says.
+pub fn refused(arguments: &[&str], environment: &[(String, String)]) -> String {
+    let done = done(arguments, environment);
+    assert!(!done.status.success(), "chancery {}: not refused", arguments.join(" "));
+    String::from_utf8_lossy(&done.stderr).into_owned()
+}
+
 /// Runs a `chancery` command that ends by itself.
 pub fn run(arguments: &[&str], environment: &[(String, String)]) -> String {
-    let done = Command::new(PROGRAM)
-        .args(arguments)
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .output()
-        .expect("chancery starts");
+    let done = done(arguments, environment);
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "chancery {}: {errors}", arguments.join(" "));
     String::from_utf8_lossy(&done.stdout).into_owned()

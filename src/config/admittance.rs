@@ -1,0 +1,43 @@
+//! Who may get an account and a certificate: settings that must fit together so that this is what the operator meant.
+
+use std::collections::BTreeMap;
+
+use crate::acme::profile::{AuthorizationMode, Profile};
+
+use super::reader::Reader;
+
+impl Reader {
+    /// Every replica must open what another one sealed.
+    pub(super) fn check_bindings(&self, profiles: &BTreeMap<String, Profile>) {
+        if let Some(profile) = profiles.values().find(|profile| profile.external_account_required) {
+            self.refuse(
+                &["database.url", "eab.encryption_key", "replicas"],
+                format!(
+                    "profile {:?} requires external account binding and eab.encryption_key is not set: give every \
+                     replica the same one, such as `openssl rand -base64 32` prints",
+                    profile.name
+                ),
+            );
+        }
+    }
+
+    /// A profile without proof that is open to anyone must be meant.
+    pub(super) fn check_trust(&self, profile: &Profile, section: &str) {
+        let key = |key: &str| format!("{section}.{key}");
+        let anyone = self.flag(&key("accept_anyone"));
+        let restricted = !profile.allowed_names.is_empty() || profile.external_account_required;
+        if profile.authorization == AuthorizationMode::Trusted && !restricted && !anyone {
+            let inputs =
+                ["authorization", "allowed_names", "external_account_required", "accept_anyone"].map(key);
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            self.refuse(
+                &inputs,
+                format!(
+                    "{section}.authorization is trusted and {section}.allowed_names is empty: anyone who can reach \
+                     this server would get a certificate for any name without proof. Set allowed_names, or \
+                     external_account_required = true, or set {section}.accept_anyone = true if that is meant"
+                ),
+            );
+        }
+    }
+}

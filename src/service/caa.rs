@@ -1,0 +1,86 @@
+//! CAA at validation, and again at issuance when that was long ago (AUT-14).
+
+use std::time::Duration;
+
+use super::Services;
+use crate::acme::authorization::Authorization;
+use crate::acme::challenge::ChallengeType;
+use crate::acme::id::{AccountId, AuthorizationId};
+use crate::acme::order::Order;
+use crate::acme::problem::{Problem, ProblemType};
+use crate::policy::caa::{self, CaaRequest, CaaVerdict};
+use crate::storage::StorageError;
+
+/// CAA that was looked up longer ago than this is looked up again at issuance (CA/B Forum BR 3.2.2.8; AUT-14).
+const CAA_GOOD_FOR: Duration = Duration::from_secs(8 * 3600);
+
+/// How long a look-up that failed waits before it is repeated.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks for an authorization's name.
+pub(super) async fn check(
+    services: &Services,
+    authorization: &Authorization,
+    method: Option<ChallengeType>,
+) -> CaaVerdict {
+    if !services.settings.check_caa {
+        return CaaVerdict::Permitted;
+    }
+    let account_url = services.urls.account(&authorization.account_id);
+    let request = CaaRequest {
+        identifier: &authorization.identifier,
+        wildcard: authorization.wildcard,
+        method,
+        account_url: &account_url,
+        issuer_domains: &services.settings.caa_identities,
+    };
+    caa::check(&request, &services.network).await
+}
+
+/// Asks again for what was validated longer ago than CAA is good for; the problem that forbids issuance, if one does.
+/// Look-ups that fail for a reason that may pass are repeated.
+pub(super) async fn check_again(services: &Services, order: &Order) -> Result<(), Problem> {
+    let now = services.now();
+    for each in &order.authorizations {
+        if each.validated_at.is_some_and(|at| now.since(at) <= CAA_GOOD_FOR) {
+            continue;
+        }
+        let authorization = read(services, &order.account_id, &each.id).await?;
+        let mut tries = services.settings.validation_attempts.max(1);
+        loop {
+            match check(services, &authorization, authorization.attempted).await {
+                CaaVerdict::Permitted => break,
+                CaaVerdict::Forbidden(problem) => return Err(problem),
+                CaaVerdict::Unknown(problem) => {
+                    tries -= 1;
+                    if tries == 0 {
+                        return Err(problem);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads an authorization, waiting for a database that is away: the lease bounds how long that matters.
+async fn read(
+    services: &Services,
+    account: &AccountId,
+    id: &AuthorizationId,
+) -> Result<Authorization, Problem> {
+    loop {
+        match services.store.account_and_authorization(account, id).await {
+            Ok(Some((_, Some(authorization)))) => return Ok(authorization),
+            Err(StorageError::Unavailable(why)) => {
+                tracing::warn!(why, "an issuance waits for the database");
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => {
+                tracing::error!(authorization = %id, ?other, "an authorization cannot be read");
+                return Err(Problem::new(ProblemType::ServerInternal, "an authorization could not be read"));
+            }
+        }
+    }
+}
