@@ -1,4 +1,4 @@
-//! `chancery audit`: reads the audit trail of an account, an order or a certificate.
+//! `chancery audit`: reads the audit trail, of an account, an order, a certificate or all.
 
 use std::io::Write;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct AuditCommand {
     pub configured: Configured,
 }
 
-/// What is asked about: one of the three.
+/// What is asked about: one of these.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[group(required = true, multiple = false)]
 pub struct About {
@@ -47,6 +47,9 @@ pub struct About {
     /// A certificate's serial, in hexadecimal with or without colons, or its URL
     #[arg(long, value_name = "HEX", value_parser = serial)]
     pub serial: Option<Serial>,
+    /// Everything: also what operators do, and replicas by themselves
+    #[arg(long)]
+    pub all: bool,
 }
 
 fn last_part(text: &str) -> &str {
@@ -77,7 +80,7 @@ pub async fn run(command: &AuditCommand, config: &Config, out: &mut impl Write) 
     let store = open(config).await?;
     let now = store.database_now().await?.map_or_else(FleetClock::machine_now, Timestamp::from_micros);
     let from = command.since.map_or(Timestamp::from_micros(0), |since| now.minus(since));
-    let About { account, order, serial } = &command.about;
+    let About { account, order, serial, all: _ } = &command.about;
     if let Some(order) = order {
         let events = of_order(&store, order, from).await?;
         return write(&events, command.json, out);
@@ -85,7 +88,7 @@ pub async fn run(command: &AuditCommand, config: &Config, out: &mut impl Write) 
     let trail = match (account, serial) {
         (Some(account), _) => Trail::Account(account.clone()),
         (None, Some(serial)) => Trail::Serial(*serial),
-        (None, None) => return Err("say what about: --account, --order or --serial".into()),
+        (None, None) => Trail::Whole,
     };
     let (mut after, mut count) = ((from, String::new()), 0);
     loop {

@@ -37,6 +37,7 @@ macro_rules! page {
 
 statements! {
     APPEND_EVENT = "INSERT INTO audit_events (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    EVENTS = "SELECT ", columns!(), " FROM audit_events WHERE (at, id) > ($1, $2) ORDER BY at, id LIMIT $3";
     EVENTS_OF_ACCOUNT = "SELECT ", columns!(), " FROM audit_events WHERE account_id", page!();
     EVENTS_OF_ORDER = "SELECT ", columns!(), " FROM audit_events WHERE order_id", page!();
     EVENTS_OF_SERIAL = "SELECT ", columns!(), " FROM audit_events WHERE serial", page!();
@@ -230,6 +231,8 @@ pub enum Trail {
     Order(OrderId),
     /// Everything about a certificate.
     Serial(Serial),
+    /// Everything: also what operators do, and replicas by themselves.
+    Whole,
 }
 
 impl Store {
@@ -273,8 +276,13 @@ impl Store {
             Trail::Account(id) => (EVENTS_OF_ACCOUNT, id.to_string()),
             Trail::Order(id) => (EVENTS_OF_ORDER, id.to_string()),
             Trail::Serial(serial) => (EVENTS_OF_SERIAL, serial.to_string()),
+            Trail::Whole => (EVENTS, String::new()),
         };
-        let rows = self.read(text, parameters![subject, after.0, after.1, limit]).await?;
+        let mut values = parameters![after.0, after.1, limit];
+        if *trail != Trail::Whole {
+            values.insert(0, subject.into());
+        }
+        let rows = self.read(text, values).await?;
         rows.iter().map(read_event).collect()
     }
 
