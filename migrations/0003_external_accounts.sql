@@ -17,3 +17,6 @@ ALTER TABLE accounts ADD COLUMN external_account_binding TEXT;
 
 -- How many accounts a key has bound, for the operator's list.
 CREATE INDEX accounts_external ON accounts (external_account_kid) WHERE external_account_kid IS NOT NULL;
+
+-- The newest key that still counts, which each replica opens when it starts.
+CREATE INDEX external_account_keys_live ON external_account_keys (kid) WHERE revoked_at IS NULL;

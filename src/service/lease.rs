@@ -6,9 +6,6 @@ use super::Services;
 use crate::acme::time::Timestamp;
 use crate::storage::{IssuanceJob, StorageError, ValidationJob};
 
-/// An instant that no lease ends after: a job handed back with it may be taken at once.
-const HANDED_BACK: Timestamp = Timestamp::from_micros(0);
-
 /// How long a result waits for a database that is away before it asks again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -48,7 +45,13 @@ impl Held<'_> {
 
     /// Lets another replica take the job at once.
     pub(super) async fn hand_back(self, services: &Services) {
-        if let Err(error) = self.renew(services, HANDED_BACK).await {
+        let handed_back = match self {
+            Self::Validation(job) => {
+                services.store.hand_back_validation(&job.authorization.id, &job.lease).await
+            }
+            Self::Issuance(job) => services.store.hand_back_issuance(&job.order_id, &job.lease).await,
+        };
+        if let Err(error) = handed_back {
             tracing::warn!(%error, job = self.name(), "a job was not handed back; its lease will run out");
         }
     }

@@ -17,10 +17,12 @@ pub(super) const MAX_CLAIMS: i64 = 8;
 /// How long the first repetition waits; each further one twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Validates, and records the result if the lease still holds.
+/// Validates, and records the result if the lease still holds. A job whose turn does not come while its lease is fresh
+/// is handed back: a replica with a free place takes it.
 pub async fn run(services: Arc<Services>, job: ValidationJob) {
     let held = Held::Validation(&job);
-    let Some(_turn) = services.jobs.turn().await else { return held.hand_back(&services).await };
+    let turn = tokio::time::timeout(services.settings.lease / 3, services.jobs.turn()).await;
+    let Ok(Some(_turn)) = turn else { return held.hand_back(&services).await };
     tokio::select! {
         biased;
         () = services.jobs.stopping() => held.hand_back(&services).await,
@@ -50,6 +52,7 @@ async fn work(services: &Services, job: &ValidationJob) {
     }
     let outcome = result.as_ref().map(|()| now);
     while settled(services.store.finish_validation(job, outcome, expires_at).await).await.is_none() {}
+    fault::point("validation-recorded");
 }
 
 /// Tries until there is a final result; reasons that may pass are tried again within seconds.

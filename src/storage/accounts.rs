@@ -33,8 +33,8 @@ statements! {
     UPDATE_CONTACTS = "UPDATE accounts SET contacts = $2 WHERE id = $1 AND status = 'valid' RETURNING id";
     DEACTIVATE_ACCOUNT =
         "UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid' RETURNING id";
-    DEACTIVATE_AUTHORIZATIONS = "UPDATE authorizations SET outcome = 'deactivated' \
-        WHERE account_id = $1 AND outcome IN ('pending', 'valid') RETURNING id";
+    DEACTIVATE_AUTHORIZATIONS = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
+        lease_until = NULL WHERE account_id = $1 AND outcome IN ('pending', 'valid') RETURNING id";
     END_ORDERS = "UPDATE orders SET progress = 'invalid', error = $2 WHERE account_id = $1 AND progress = 'open' \
         RETURNING id";
     CHANGE_KEY = "UPDATE accounts SET key_thumbprint = $3, jwk = $4 \

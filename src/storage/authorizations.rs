@@ -24,6 +24,9 @@ statements! {
         RETURNING id";
     RENEW_VALIDATION = "UPDATE authorizations SET lease_until = $3 \
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
+    /// Not counted as a claim: whoever hands a job back has not died of it.
+    HAND_BACK_VALIDATION = "UPDATE authorizations SET lease_until = 0, claims = claims - 1 \
+        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
     FINISH_VALIDATION = "UPDATE authorizations SET outcome = $3, validated_at = $4, expires_at = $5, error = $6, \
         lease_token = NULL, lease_until = NULL \
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
@@ -31,8 +34,7 @@ statements! {
         lease_until = NULL WHERE id = $1 AND account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3 \
         RETURNING id";
     COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(lease_until) FROM authorizations z \
-        WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 \
-        AND z.expires_at > $1";
+        WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 AND z.expires_at > $1";
 }
 
 /// The statements whose changes are events.
@@ -121,8 +123,7 @@ impl Store {
         rows.iter().map(|row| claimed(row, &lease)).collect()
     }
 
-    /// Moves the end of a lease; `false` if it was lost, which means that the work must stop. An end in the past hands
-    /// the job back.
+    /// Moves the end of a lease; `false` if it was lost, which means that the work must stop.
     pub async fn renew_validation(
         &self,
         id: &AuthorizationId,
@@ -130,6 +131,15 @@ impl Store {
         until: Timestamp,
     ) -> Result<bool, StorageError> {
         Ok(!self.write(RENEW_VALIDATION, parameters![id, lease, until]).await?.is_empty())
+    }
+
+    /// Ends a lease, so that any replica may take the job at once; `false` if it was lost.
+    pub async fn hand_back_validation(
+        &self,
+        id: &AuthorizationId,
+        lease: &LeaseToken,
+    ) -> Result<bool, StorageError> {
+        Ok(!self.write(HAND_BACK_VALIDATION, parameters![id, lease]).await?.is_empty())
     }
 
     /// Records a validation's result under its lease; `false` if the lease was lost, and nothing is recorded.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, Executor};
 
+use super::loan::PING_LIMIT;
+
 /// Which database a store speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -55,10 +57,12 @@ impl Dialect {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
-                    if meta.idle_for > Duration::from_secs(1) {
-                        sqlx::Connection::ping(connection).await?;
+                    if meta.idle_for <= Duration::from_secs(1) {
+                        return Ok(true);
                     }
-                    Ok(true)
+                    // An error makes the pool throw the connection away at once.
+                    let answered = tokio::time::timeout(PING_LIMIT, sqlx::Connection::ping(connection)).await;
+                    answered.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|()| true)
                 })
             })
             .after_connect(move |connection, _| {

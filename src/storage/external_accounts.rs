@@ -20,7 +20,8 @@ statements! {
     EXTERNAL_ACCOUNT_KEY = "SELECT ", external_account_key_columns!(), ", k.sealed_secret \
         FROM external_account_keys k WHERE k.kid = $1";
     LATEST_EXTERNAL_ACCOUNT_KEY = "SELECT ", external_account_key_columns!(), ", k.sealed_secret \
-        FROM external_account_keys k WHERE k.revoked_at IS NULL ORDER BY k.kid DESC LIMIT 1";
+        FROM external_account_keys k WHERE k.revoked_at IS NULL AND k.kid > '' \
+        ORDER BY k.kid DESC LIMIT 1";
     EXTERNAL_ACCOUNT_KEYS = "SELECT ", external_account_key_columns!(), ", \
         (SELECT COUNT(*) FROM accounts a WHERE a.external_account_kid = k.kid) \
         FROM external_account_keys k WHERE k.kid > $1 ORDER BY k.kid LIMIT $2";

@@ -31,15 +31,20 @@ macro_rules! reservation_columns {
 macro_rules! finish_order {
     () => {
         "UPDATE orders SET progress = 'valid', lease_token = NULL, lease_until = NULL \
-         WHERE id = $1 AND progress = 'processing' AND lease_token = $2 AND expires_at > $3 RETURNING id"
+         WHERE id = $1 AND lease_token = $2 AND expires_at > $3 RETURNING id"
     };
 }
 
 statements! {
+    // Only an order in `processing` has a lease's token, so the token is the state that is expected. Saying `processing` as
+    // well would let Postgres read the whole index of the jobs, which is short on the day when the plan is made.
     RENEW_ISSUANCE = "UPDATE orders SET lease_until = $3 \
-        WHERE id = $1 AND lease_token = $2 AND progress = 'processing' RETURNING id";
+        WHERE id = $1 AND lease_token = $2 RETURNING id";
+    /// Not counted as a claim: whoever hands a job back has not died of it.
+    HAND_BACK_ISSUANCE = "UPDATE orders SET lease_until = 0, claims = claims - 1 \
+        WHERE id = $1 AND lease_token = $2 RETURNING id";
     FAIL_ISSUANCE = "UPDATE orders SET progress = 'invalid', error = $3, lease_token = NULL, lease_until = NULL \
-        WHERE id = $1 AND lease_token = $2 AND progress = 'processing' RETURNING id";
+        WHERE id = $1 AND lease_token = $2 RETURNING id";
     RESERVATION = "SELECT ", certificate_columns!(), " FROM certificates c WHERE c.order_id = $1";
     COUNT_ISSUANCES = "SELECT COUNT(*), MIN(lease_until) FROM orders o \
         WHERE o.progress = 'processing' AND o.lease_until < $1 AND o.expires_at > $1";
@@ -258,7 +263,7 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Moves the end of an issuance's lease; `false` if it was lost. An end in the past hands the job back.
+    /// Moves the end of an issuance's lease; `false` if it was lost.
     pub async fn renew_issuance(
         &self,
         order: &OrderId,
@@ -266,6 +271,15 @@ impl Store {
         until: Timestamp,
     ) -> Result<bool, StorageError> {
         Ok(!self.write(RENEW_ISSUANCE, parameters![order, lease, until]).await?.is_empty())
+    }
+
+    /// Ends an issuance's lease, so that any replica may take the job at once; `false` if it was lost.
+    pub async fn hand_back_issuance(
+        &self,
+        order: &OrderId,
+        lease: &LeaseToken,
+    ) -> Result<bool, StorageError> {
+        Ok(!self.write(HAND_BACK_ISSUANCE, parameters![order, lease]).await?.is_empty())
     }
 
     /// What is on record for an order's certificate: reserved or issued.

@@ -13,6 +13,7 @@ mod dialect;
 mod error;
 mod external_accounts;
 mod finalization;
+mod loan;
 mod orders;
 mod row;
 mod statement;
@@ -22,9 +23,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use sqlx::AnyPool;
 use sqlx::any::AnyRow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, Connection};
 
 pub use audit::Trail;
 pub use authorizations::ValidationJob;
@@ -36,6 +37,7 @@ pub use finalization::{IssuanceJob, Reservation};
 pub use orders::NewOrderRows;
 
 use crate::acme::time::FleetClock;
+use loan::{Loan, in_time};
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
 
@@ -132,15 +134,15 @@ impl Store {
 
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), StorageError> {
-        let mut connection = self.pool.acquire().await?;
-        sqlx::query("SELECT 1").execute(&mut *connection).await?;
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(sqlx::query("SELECT 1").execute(&mut *connection)).await?;
         Ok(())
     }
 
     /// The database's time in microseconds since the epoch, or `None` where it is this machine's own (I-5).
     pub async fn database_now(&self) -> Result<Option<i64>, StorageError> {
-        let mut connection = self.pool.acquire().await?;
-        Ok(self.dialect.now(&mut connection).await?)
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(self.dialect.now(&mut connection)).await
     }
 
     /// How many connections are open, and how many of those are idle.
@@ -155,15 +157,17 @@ impl Store {
         parameters: Vec<Parameter>,
     ) -> Result<Vec<AnyRow>, StorageError> {
         let text = text.into();
-        let mut connection = self.pool.acquire().await?;
-        match statement::run(&mut connection, text.clone(), parameters.clone()).await {
-            Err(StorageError::Unavailable(_)) if self.dialect == Dialect::Postgres => {
-                drop(connection.detach());
-                let mut connection = self.pool.acquire().await?;
-                statement::run(&mut connection, text, parameters).await
-            }
-            result => result,
+        let mut connection = Loan::take(&self.pool).await?;
+        let begun = std::time::Instant::now();
+        let result = in_time(statement::run(&mut connection, text.clone(), parameters.clone())).await;
+        let failed_at_once =
+            matches!(result, Err(StorageError::Unavailable(_))) && begun.elapsed() < loan::PING_LIMIT;
+        if !failed_at_once || self.dialect == Dialect::Sqlite || connection.is_alive().await {
+            return result;
         }
+        drop(connection);
+        let mut connection = Loan::take_alive(&self.pool).await?;
+        in_time(statement::run(&mut connection, text, parameters)).await
     }
 
     /// Runs a write of one statement, which on Postgres commits by itself. Answers what it returns.
@@ -178,8 +182,8 @@ impl Store {
                 .write(Box::new(|connection| Box::pin(statement::run(connection, text, parameters))))
                 .await;
         }
-        let mut connection = self.pool.acquire().await?;
-        statement::run(&mut connection, text, parameters).await
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(statement::run(&mut connection, text, parameters)).await
     }
 
     /// Runs a write of several statements, all or none.
@@ -187,10 +191,14 @@ impl Store {
         if let Some(writer) = &self.writer {
             return writer.write(work).await;
         }
-        let mut transaction = self.pool.begin().await?;
-        let result = work(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(result)
+        let mut connection = Loan::take(&self.pool).await?;
+        in_time(async {
+            let mut transaction = connection.begin().await?;
+            let result = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok::<_, StorageError>(result)
+        })
+        .await
     }
 }
 
@@ -232,7 +240,8 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
             finalization::AUDITED,
         ];
         let audited = audited.into_iter().flatten();
-        all.extend(audited.map(|(text, per_row)| ("AUDITED", audit::audited_statement(text, *per_row))));
+        let name = |text: &'static str| text.lines().next().unwrap_or(text);
+        all.extend(audited.map(|(text, per_row)| (name(text), audit::audited_statement(text, *per_row))));
     }
     all
 }

@@ -32,7 +32,7 @@ fn postgres_keeps_what_was_committed_when_it_is_killed() {
 
 #[test]
 fn redis_forgets_everything_when_it_is_restarted() {
-    let mut redis = Redis::start();
+    let redis = Redis::start();
     let set = |redis: &Redis, command: &mut redis::Cmd| -> Option<String> {
         let mut connection =
             redis::Client::open(redis.url()).expect("a URL").get_connection().expect("a connection");

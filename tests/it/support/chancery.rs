@@ -1,5 +1,9 @@
 //! Chancery itself: one process on SQLite, or a fleet of replicas on Postgres and Redis.
 
+mod faults;
+
+pub use faults::refusal;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +14,7 @@ use std::time::Duration;
 
 use crate::support::postgres::Postgres;
 use crate::support::process::Process;
+use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 use crate::support::responder;
 use crate::support::run::{SOON, folder, free_port, wait_until};
@@ -72,6 +77,9 @@ pub struct Settings {
     environment: Vec<(String, String)>,
     toml: String,
     replicas: Option<usize>,
+    fault: Vec<(String, String)>,
+    own_postgres: bool,
+    through_proxy: bool,
 }
 
 impl Settings {
@@ -109,8 +117,16 @@ pub struct Deployment {
     pub directory: String,
     replicas: Vec<Replica>,
     turn: AtomicUsize,
-    database: Option<String>,
-    redis: Option<Redis>,
+    stores: Option<Stores>,
+}
+
+/// What a fleet shares.
+struct Stores {
+    database: String,
+    redis: Redis,
+    /// A cluster of its own, where the one that all tests share will not do.
+    postgres: Option<Postgres>,
+    proxy: Option<Proxy>,
 }
 
 /// One `chancery serve` process.
@@ -123,6 +139,8 @@ pub struct Replica {
     pub data_dir: PathBuf,
     endpoint: OnceLock<Endpoint>,
     environment: Vec<(String, String)>,
+    /// What only the first start has beside it.
+    fault: Mutex<Vec<(String, String)>>,
     log: PathBuf,
     process: Mutex<Option<Process>>,
 }
@@ -167,15 +185,18 @@ impl Deployment {
         let base_url = format!("https://localhost:{port}");
         let mut environment = common(&home, settings);
         environment.push(("CHANCERY_EXTERNAL_URL".into(), base_url.clone()));
-        let replica = Replica::new(&home, port, environment, settings);
+        let mut replica = Replica::new(&home, port, environment, settings);
+        replica.fault = Mutex::new(settings.fault.clone());
         replica.start();
         replica.wait_until_ready();
-        Self::of(Kind::Embedded, base_url, vec![replica], None, None, settings)
+        Self::of(Kind::Embedded, base_url, vec![replica], None, settings)
     }
 
     fn start_fleet(settings: &Settings) -> Arc<Self> {
         let home = folder("fleet");
-        let database = Postgres::shared().database();
+        let postgres = settings.own_postgres.then(Postgres::start);
+        let database = postgres.as_ref().unwrap_or_else(|| Postgres::shared()).database();
+        let proxy = settings.through_proxy.then(|| Proxy::start(&database));
         let redis = Redis::start();
         let authority = home.join("authority");
         run(&["ca", "init", "--data-dir", &authority.display().to_string()], &[]);
@@ -185,7 +206,7 @@ impl Deployment {
             [
                 ("CHANCERY_EXTERNAL_URL", base_url.clone()),
                 ("CHANCERY_TLS_MODE", "off".to_owned()),
-                ("CHANCERY_DATABASE_URL", database.clone()),
+                ("CHANCERY_DATABASE_URL", proxy.as_ref().map_or(&database, Proxy::url).clone()),
                 ("CHANCERY_REDIS_URL", redis.url()),
                 ("CHANCERY_CA_CERT", authority.join("issuing.pem").display().to_string()),
                 ("CHANCERY_CA_KEY", authority.join("issuing.key").display().to_string()),
@@ -197,25 +218,25 @@ impl Deployment {
             std::fs::create_dir_all(&home).expect("a folder");
             Replica::new(&home, free_port(), environment.clone(), settings)
         };
-        let replicas: Vec<_> = (0..settings.replicas.unwrap_or(3)).map(one).collect();
+        let mut replicas: Vec<_> = (0..settings.replicas.unwrap_or(3)).map(one).collect();
+        replicas[0].fault = Mutex::new(settings.fault.clone());
         run(&["migrate"], &replicas[0].environment);
         replicas.iter().for_each(Replica::start);
         replicas.iter().for_each(Replica::wait_until_ready);
-        Self::of(Kind::Fleet, base_url, replicas, Some(database), Some(redis), settings)
+        Self::of(Kind::Fleet, base_url, replicas, Some(Stores { database, redis, postgres, proxy }), settings)
     }
 
     fn of(
         kind: Kind,
         base_url: String,
         replicas: Vec<Replica>,
-        database: Option<String>,
-        redis: Option<Redis>,
+        stores: Option<Stores>,
         settings: &Settings,
     ) -> Arc<Self> {
         let external = settings.environment.iter().rev().find(|(name, _)| name == "CHANCERY_EXTERNAL_URL");
         let base_url = external.map_or(base_url, |(_, value)| value.trim_end_matches('/').to_owned());
         let directory = format!("{base_url}/directory");
-        Arc::new(Self { kind, base_url, directory, replicas, turn: AtomicUsize::new(0), database, redis })
+        Arc::new(Self { kind, base_url, directory, replicas, turn: AtomicUsize::new(0), stores })
     }
 
     /// Another ACME server, which answers as this deployment from here on: to try the kit itself.
@@ -226,19 +247,12 @@ impl Deployment {
             data_dir: PathBuf::new(),
             endpoint: OnceLock::from(endpoint),
             environment: Vec::new(),
+            fault: Mutex::default(),
             log: PathBuf::new(),
             process: Mutex::new(Some(process)),
         };
         let (turn, replicas) = (AtomicUsize::new(0), vec![replica]);
-        Arc::new(Self {
-            kind: Kind::Embedded,
-            base_url,
-            directory,
-            replicas,
-            turn,
-            database: None,
-            redis: None,
-        })
+        Arc::new(Self { kind: Kind::Embedded, base_url, directory, replicas, turn, stores: None })
     }
 
     /// How many replicas there are.
@@ -273,12 +287,12 @@ impl Deployment {
 
     /// The URL of the fleet's database.
     pub fn database(&self) -> Option<&str> {
-        self.database.as_deref()
+        self.stores.as_ref().map(|stores| stores.database.as_str())
     }
 
     /// The fleet's Redis.
     pub fn redis(&self) -> Option<&Redis> {
-        self.redis.as_ref()
+        self.stores.as_ref().map(|stores| &stores.redis)
     }
 
     /// Runs a `chancery` command with the configuration of the first replica: its output.
@@ -306,7 +320,8 @@ impl Replica {
         environment.push(("CHANCERY_DATA_DIR".into(), data_dir.display().to_string()));
         environment.extend(settings.environment.iter().cloned());
         let (endpoint, process) = (OnceLock::new(), Mutex::new(None));
-        Self { listen, ops, data_dir, endpoint, environment, log: home.join("log"), process }
+        let fault = Mutex::default();
+        Self { listen, ops, data_dir, endpoint, environment, fault, log: home.join("log"), process }
     }
 
     /// How a client reaches it.
@@ -351,7 +366,9 @@ impl Replica {
     }
 
     fn start(&self) {
-        let process = Process::start(PROGRAM, ["serve"], &self.environment, &self.log);
+        let fault = std::mem::take(&mut *self.fault.lock().expect("not poisoned"));
+        let environment = [self.environment.as_slice(), &fault].concat();
+        let process = Process::start(PROGRAM, ["serve"], &environment, &self.log);
         *self.process.lock().expect("not poisoned") = Some(process);
     }
 

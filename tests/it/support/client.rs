@@ -139,16 +139,20 @@ impl Client {
         }
     }
 
-    /// The number of the replica whose turn it is; dead ones are left out, as a balancer would.
+    /// The number of the replica whose turn it is; those that cannot answer are left out, as a load balancer does.
     fn next(&self) -> usize {
         let mut turns = (0..self.server.size()).map(|_| self.turn.fetch_add(1, Ordering::Relaxed));
-        turns.find(|turn| self.server.replica(*turn).is_running()).expect("a replica runs")
+        let fallback = self.turn.load(Ordering::Relaxed);
+        turns.find(|turn| self.server.replica(*turn).takes_requests()).unwrap_or(fallback)
     }
 
     async fn nonce(&self) -> String {
         // A nonce that lay around may have expired where lifetimes are short.
         let kept = self.nonces.lock().expect("not poisoned").pop();
-        match kept.filter(|(since, _)| since.elapsed() < Duration::from_secs(1)) {
+        let is_good = |since: &Instant| {
+            since.elapsed() < Duration::from_secs(1) && self.server.honours_nonces_of(*since)
+        };
+        match kept.filter(|(since, _)| is_good(since)) {
             Some((_, nonce)) => nonce,
             None => self.fresh_nonce().await,
         }

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod pebble;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod responder;
 pub mod response;

@@ -141,3 +141,17 @@ fn newest_binaries() -> PathBuf {
     };
     found.max_by_key(version).expect("Debian's Postgres is installed")
 }
+
+/// A lock on a table, until it is dropped.
+pub struct TableLock(sqlx::PgConnection);
+
+impl TableLock {
+    /// Takes the lock in a transaction of its own; `mode` is Postgres's name of it.
+    pub async fn take(database: &str, table: &str, mode: &str) -> Self {
+        use sqlx::{AssertSqlSafe, Connection, Executor};
+        let mut connection = sqlx::PgConnection::connect(database).await.expect("a connection");
+        let text = format!("BEGIN; LOCK TABLE {table} IN {mode} MODE");
+        connection.execute(AssertSqlSafe(text)).await.expect("a lock");
+        Self(connection)
+    }
+}

@@ -13,6 +13,7 @@ const KEEPER: &str = r#"trap : TERM INT HUP; end="$1"; log="$2"; shift 2; "$@" <
 /// A running server.
 pub struct Process {
     pid: u32,
+    started: Instant,
     log: PathBuf,
     keeper: Child,
     /// Held open: when it closes, the keeper kills the server.
@@ -54,12 +55,17 @@ impl Process {
         BufReader::new(keeper.stdout.take().expect("piped")).read_line(&mut first).expect("a process id");
         let pid = first.trim().parse().expect("a process id");
         let lifeline = keeper.stdin.take();
-        Self { pid, log: log.to_owned(), keeper, lifeline }
+        Self { pid, started: Instant::now(), log: log.to_owned(), keeper, lifeline }
     }
 
     /// The server's process id.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// What the server has written.
@@ -77,6 +83,18 @@ impl Process {
     pub fn is_running(&self) -> bool {
         std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
             .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+    }
+
+    /// Whether a signal keeps the server from running.
+    pub fn is_stopped(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .is_ok_and(|stat| stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('T'))
+    }
+
+    /// The exit status of a server that has ended; 128 and the signal's number if a signal ended it.
+    pub fn exit_code(mut self) -> Option<i32> {
+        drop(self.lifeline.take());
+        self.keeper.wait().ok()?.code()
     }
 
     /// Waits until the server has ended by itself or by a signal.

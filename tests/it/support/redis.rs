@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -180,14 +181,14 @@ fn free_port() -> u16 {
 /// A Redis server for tests that only need one to be there; [`RedisServer`] can do more.
 pub struct Redis {
     port: u16,
-    process: Process,
+    process: Mutex<Process>,
 }
 
 impl Redis {
     /// Starts a server that is empty.
     pub fn start() -> Self {
         let port = free_port();
-        Self { port, process: run(port) }
+        Self { port, process: Mutex::new(run(port)) }
     }
 
     /// Its URL.
@@ -195,23 +196,24 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    /// Its process.
-    pub fn process(&self) -> &Process {
-        &self.process
+    /// Sends its process a signal, such as `STOP` or `CONT`.
+    pub fn signal(&self, name: &str) {
+        self.process.lock().expect("not poisoned").signal(name);
     }
 
     /// Kills it.
     pub fn kill(&self) {
-        self.process.signal("KILL");
-        self.process.wait_for_end(SOON);
+        let process = self.process.lock().expect("not poisoned");
+        process.signal("KILL");
+        process.wait_for_end(SOON);
     }
 
     /// Starts it again on the same port, empty.
-    pub fn restart_empty(&mut self) {
-        if self.process.is_running() {
+    pub fn restart_empty(&self) {
+        if self.process.lock().expect("not poisoned").is_running() {
             self.kill();
         }
-        self.process = run(self.port);
+        *self.process.lock().expect("not poisoned") = run(self.port);
     }
 }
 
