@@ -123,6 +123,12 @@ psql -c 'CREATE EXTENSION pg_stat_statements'
 mkdir "$folder/ca"
 "$CHANCERY" ca init --data-dir "$folder/ca" >"$folder/ca.log" 2>&1
 
+# One account places all orders, from one address: without limits unless the caller sets them.
+for limit in NEW_ORDERS_PER_HOUR ACTIVE_ORDERS KEY_CHANGES_PER_HOUR CHALLENGE_RESPONSES_PER_HOUR NEW_ACCOUNTS_PER_HOUR \
+    FAILED_VALIDATIONS_PER_HOUR DUPLICATE_CERTIFICATES_PER_DAY; do
+    declare -x "CHANCERY_LIMITS_$limit=$(printenv "CHANCERY_LIMITS_$limit" || echo 0)"
+done
+
 servers=() accounted=("postgres=$pg" "redis=$redis")
 external=http://127.0.0.1:${ports[5]}
 for ((n = 0; n < REPLICAS; n++)); do

@@ -11,6 +11,7 @@ pub mod network;
 pub mod pki;
 pub mod storage;
 
+pub mod limits;
 pub mod policy;
 pub mod validation;
 

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod linger;
+mod proxy;
 
 use std::convert::Infallible;
 use std::io;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 pub use certificate::{CertificateError, ReloadingCertificate, tls_config, tls_from_pem};
+pub use proxy::ProxyProtocol;
 
 /// The bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -66,10 +68,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` on `listener`, over TLS if `tls` is given, until `shutdown`. Then no connection is accepted any
 /// more, idle ones are closed, and running requests may finish for `drain` at most; what still runs then is cut. Each
-/// request carries its peer's address as `ConnectInfo<SocketAddr>`.
+/// request carries its peer's address as `ConnectInfo<SocketAddr>`: where `proxies` is given, the one that they tell.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
+    proxies: Option<ProxyProtocol>,
     router: axum::Router,
     limits: ListenerLimits,
     shutdown: CancellationToken,
@@ -78,6 +81,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         http: http_builder(&limits),
         tls: tls.map(TlsAcceptor::from),
+        proxies,
         // Handlers meet their state here once and not with each request.
         router: router.with_state(()),
         limits,
@@ -162,6 +166,7 @@ fn http_builder(limits: &ListenerLimits) -> auto::Builder<TokioExecutor> {
 struct Shared {
     http: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
+    proxies: Option<ProxyProtocol>,
     router: axum::Router,
     limits: ListenerLimits,
     shutdown: CancellationToken,
@@ -169,12 +174,24 @@ struct Shared {
 }
 
 impl Shared {
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(&self, mut stream: TcpStream, mut peer: SocketAddr) {
         let open = metrics::gauge!("chancery_connections_open");
         open.increment(1.0);
         let _closed = OnDrop(|| open.decrement(1.0));
         // Answers are small and written whole: waiting to fill a segment only costs time.
         let _ = stream.set_nodelay(true);
+        if let Some(proxies) = &self.proxies {
+            let told = timeout(self.limits.header_timeout, proxies.client(&mut stream, peer));
+            match self.shutdown.run_until_cancelled(told).await {
+                Some(Ok(Ok(client))) => peer = client,
+                Some(_) => {
+                    metrics::counter!("chancery_proxy_headers_failed_total").increment(1);
+                    tracing::debug!(%peer, "a trusted proxy sent no PROXY header in time");
+                    return;
+                }
+                None => return,
+            }
+        }
         let stream = linger::Lingering::new(stream);
         let Some(acceptor) = &self.tls else {
             return self.speak(stream, peer).await;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use chancery::acme::audit::Origin;
 use chancery::acme::profile::KeyType;
 use chancery::acme::time::FleetClock;
-use chancery::cli::{CaCommand, CaInit, Cli, Command, Configured, audit, eab};
+use chancery::cli::{self, CaCommand, CaInit, Cli, Command, Configured, audit, eab};
 use chancery::config::{self, Config, Sources};
 use chancery::pki::authority::{self, AuthorityKey};
 use chancery::server::{self, StartError};
@@ -56,6 +56,14 @@ fn run(command: Command) -> Result<(), StartError> {
             try_out(&config)
         }
         Command::Ca(CaCommand::Init(init)) => init_authority(&init),
+        Command::Limits(command) => {
+            let config = load(command.configured(), false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            print!("{}", runtime()?.block_on(by_operator(cli::limits::run(&config, &command)))?);
+            Ok(())
+        }
         Command::Eab(command) => {
             let config = load(command.configured(), false)?;
             rustls::crypto::aws_lc_rs::default_provider()

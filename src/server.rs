@@ -10,16 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::identifier::Identifier;
 use crate::acme::time::{Clock, FleetClock};
-use crate::admission::{MemoryNonces, Nonces, RedisConfig, RedisNonces};
+use crate::admission::{MemoryBuckets, MemoryNonces, Nonces, RedisBuckets, RedisConfig, RedisNonces};
 use crate::config::{Config, Database, Tls};
 use crate::http::{App, operations};
-use crate::listener::{self, ListenerLimits, ReloadingCertificate};
+use crate::limits::Limits;
+use crate::listener::{self, ListenerLimits, ProxyProtocol, ReloadingCertificate};
 use crate::network::{Network, NetworkConfig};
 use crate::pki::authority::{self, AuthorityKey};
 use crate::pki::chain;
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
-use crate::service::{Jobs, SealingKey, Services, Settings, Urls, external_accounts};
+use crate::service::{self, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
 use crate::storage::{StorageError, Store};
 use crate::telemetry::Metrics;
 use crate::validation::ValidationConfig;
@@ -198,17 +199,26 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-async fn nonces(config: &Config, clock: &Arc<FleetClock>) -> Result<Arc<dyn Nonces>, StartError> {
+/// Nonces and limits: of the fleet in Redis, or of this process alone.
+async fn admission(
+    config: &Config,
+    clock: &Arc<FleetClock>,
+) -> Result<(Arc<dyn Nonces>, Limits), StartError> {
+    let clock: Arc<dyn Clock> = Arc::<FleetClock>::clone(clock);
+    let own = MemoryBuckets::new(Arc::clone(&clock));
+    let (capacities, help) = (config.limits.capacities, config.limits.help.clone());
     let Some(url) = &config.redis_url else {
-        let clock: Arc<dyn Clock> = Arc::<FleetClock>::clone(clock);
-        return Ok(Arc::new(MemoryNonces::new(config.nonce_lifetime, clock)));
+        let nonces = Arc::new(MemoryNonces::new(config.nonce_lifetime, clock));
+        return Ok((nonces, Limits::new(capacities, help, Arc::new(own), None)));
     };
     let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
     if let Err(error) = nonces.wait_until_ready(REDIS_PATIENCE).await {
         // The replica starts all the same: it becomes ready when Redis does.
         tracing::error!(%error, "Redis is not there; requests that need a nonce are refused until it is");
     }
-    Ok(nonces)
+    let alone = config.limits.alone_without_redis.then_some(own);
+    let buckets = Arc::new(RedisBuckets::beside(&nonces));
+    Ok((nonces, Limits::new(capacities, help, buckets, alone)))
 }
 
 /// Tries what the configuration names, without changing anything: the issuer's files, Postgres, Redis. For each, what
@@ -241,8 +251,10 @@ async fn services(
     migrate(&store).await?;
     let sealing = open_sealing(config)?;
     external_accounts::check_sealing(&store, sealing.as_ref()).await?;
+    let (nonces, limits) = admission(config, clock).await?;
     Ok(Services {
-        nonces: nonces(config, clock).await?,
+        nonces,
+        limits,
         store,
         network: Arc::new(network(config)?),
         issuer: Arc::new(issuer.clone()),
@@ -264,6 +276,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     let issuer = open_issuer(&config)?;
     let services = Arc::new(services(&config, &clock, &issuer).await?);
     worker::compare_clocks(&services, &clock).await?;
+    service::limits::refresh_overrides(&services).await?;
 
     let tls = tls(&config, &issuer)?;
     let bind = |address| async move {
@@ -277,11 +290,14 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
         header_timeout: config.http.header_timeout,
         ..ListenerLimits::default()
     };
-    let app = App::new(Arc::clone(&services), config.http.max_in_flight, config.http.request_timeout);
+    let http = &config.http;
+    let proxies = http.trusted_proxies.clone();
+    let app = App::new(Arc::clone(&services), http.max_in_flight, http.request_timeout, proxies.clone());
     let drain = config.shutdown_timeout;
     let acme = tokio::spawn(listener::serve(
         listener,
         tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
+        http.proxy_protocol.then(|| ProxyProtocol::new(proxies)),
         app.router(),
         limits,
         stop.clone(),
@@ -293,6 +309,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     let router = operations::router(Arc::clone(&services), Arc::new(move || rendering.render()));
     let operating = tokio::spawn(listener::serve(
         operations,
+        None,
         None,
         router,
         limits,

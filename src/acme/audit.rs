@@ -106,6 +106,10 @@ actions! {
     ExternalAccountKeyRevoked = "external_account_key.revoked";
     /// Such a key bound an account.
     ExternalAccountKeyUsed = "external_account_key.used";
+    /// A key was taken its own capacity of a limit.
+    LimitOverrideRemoved = "limit_override.removed";
+    /// A key was given a capacity of its own of a limit.
+    LimitOverrideSet = "limit_override.set";
     /// An order ended without a certificate.
     OrderFailed = "order.failed";
     /// An order was placed, with its new authorizations (RFC 8555 §7.4).

@@ -1,6 +1,8 @@
-//! Admission: what is asked before a request may do anything. Today the anti-replay nonces of RFC 8555 §6.5, kept in
-//! Redis for a fleet or in process for a single replica (design I-7, I-11).
+//! Admission: what is asked before a request may do anything: the anti-replay nonces of RFC 8555 §6.5 and the buckets of
+//! rate limits, kept in Redis for a fleet or in process for a single replica (design I-7, I-9, I-11).
 
+mod buckets;
+mod gcra;
 mod memory;
 mod nonce;
 mod redis;
@@ -8,8 +10,10 @@ mod redis;
 use async_trait::async_trait;
 use metrics::{Counter, counter};
 
+pub use self::buckets::{Buckets, Charge, Level, MemoryBuckets, Taken};
+pub use self::gcra::{MAX_CAPACITY, Rate};
 pub use self::memory::MemoryNonces;
-pub use self::redis::{RedisConfig, RedisNonces};
+pub use self::redis::{RedisBuckets, RedisConfig, RedisNonces};
 
 /// What became of a nonce that a client used (RFC 8555 §6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +56,10 @@ pub enum AdmissionError {
     /// The configured URL cannot be used. Said at start, to the operator.
     #[error("The Redis URL cannot be used: {0}.")]
     Misaddressed(String),
-    /// The store of nonces does not answer: 503 with `Retry-After` (design I-11).
-    #[error("The server cannot reach its store of nonces at the moment. Repeat the request shortly.")]
+    /// The store does not answer: 503 with `Retry-After` (design I-11).
+    #[error(
+        "The server cannot reach its store of nonces and limits at the moment. Repeat the request shortly."
+    )]
     Unavailable(String),
 }
 

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod eab;
+pub mod limits;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::acme::profile::KeyType;
 use audit::AuditCommand;
 use eab::EabCommand;
+
+pub use limits::LimitsCommand;
 
 const ABOUT: &str = "\
 Chancery hands out certificates by ACME (RFC 8555) from your own certificate authority.
@@ -73,6 +76,9 @@ pub enum Command {
     ///
     /// It works while replicas run, and changes nothing. Events are kept for retention.audit.
     Audit(AuditCommand),
+    /// Show and reset what clients have used of the limits, and give single ones other limits.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
 }
 
 /// Where the configuration is.

@@ -73,6 +73,8 @@ pub struct Config {
     pub pre_authorization: bool,
     /// Bounds on serving.
     pub http: Http,
+    /// Rate limits.
+    pub limits: Limits,
     /// How long running work may take after a signal to stop.
     pub shutdown_timeout: Duration,
     /// The leases of jobs.
@@ -183,8 +185,19 @@ pub struct Caa {
     pub check: bool,
 }
 
+/// Rate limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How much each allows.
+    pub capacities: crate::limits::Capacities,
+    /// Whether each replica counts alone while Redis is away; otherwise what is limited is refused.
+    pub alone_without_redis: bool,
+    /// Where refused clients are sent.
+    pub help: crate::limits::Help,
+}
+
 /// Bounds on serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Connections open at once.
     pub max_connections: usize,
@@ -194,6 +207,10 @@ pub struct Http {
     pub header_timeout: Duration,
     /// How long a request may take.
     pub request_timeout: Duration,
+    /// Who is believed about the client's address.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether they speak the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// The leases of jobs.

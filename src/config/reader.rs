@@ -1,5 +1,7 @@
 //! From values to the [`Config`], and what must hold between them.
 
+mod limits;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,7 +20,7 @@ use super::reference;
 use super::settings::SQLITE_FILE;
 use super::sources::Gathered;
 use super::{
-    Ca, Caa, Config, Crl, Database, Http, IssuerFiles, Job, Log, LogFormat, Replicas, Secret, Tls, Validation,
+    Ca, Caa, Config, Crl, Database, IssuerFiles, Job, Log, LogFormat, Replicas, Secret, Tls, Validation,
 };
 
 /// Makes the configuration, or says everything that is wrong.
@@ -174,12 +176,8 @@ impl Reader {
             terms_url: self.text("terms.url"),
             website: self.text("website"),
             pre_authorization: self.flag("pre_authorization"),
-            http: Http {
-                max_connections: self.count("http.max_connections"),
-                max_in_flight: self.count("http.max_in_flight"),
-                header_timeout: self.span("http.header_timeout"),
-                request_timeout: self.span("http.request_timeout"),
-            },
+            http: self.http(),
+            limits: self.limits(&external_url),
             shutdown_timeout: self.span("shutdown.timeout"),
             job: self.job(),
             log: self.log(),

@@ -76,6 +76,9 @@ const DAY: u64 = 24 * HOUR;
 /// The folder and file name of the embedded database, under the data folder.
 pub(super) const SQLITE_FILE: &str = "chancery.sqlite";
 
+/// The largest capacity of a limit.
+const MAX_CAPACITY: u64 = crate::admission::MAX_CAPACITY as u64;
+
 /// How a Redis URL may begin.
 const REDIS: &[&str] = &[
     "redis://",
@@ -175,6 +178,17 @@ pub const SETTINGS: &[Setting] = &[
     row("http", "max_in_flight", Count(1, 1_000_000), Text("512"), "Requests at work at once; above, they are answered 503."),
     row("http", "header_timeout", span(10, 600), Text("10s"), "How long a client may take to send the head of a request, and how long a kept HTTP/1 connection may be idle."),
     row("http", "request_timeout", span(10, 600), Text("30s"), "How long one request may take."),
+    row("http", "trusted_proxies", Networks, Absent, "Networks of load balancers whose X-Forwarded-For, or PROXY protocol, says who the client is."),
+    row("http", "proxy_protocol", Boolean, Text("false"), "Whether the trusted proxies begin each connection with the PROXY protocol, version 1 or 2."),
+    row("limits", "new_orders_per_hour", Count(0, MAX_CAPACITY), Text("100"), "Orders that an account may place; 0, here and below, is no limit."),
+    row("limits", "active_orders", Count(0, MAX_CAPACITY), Text("5"), "Orders of an account that may be pending, ready or processing at once."),
+    row("limits", "key_changes_per_hour", Count(0, MAX_CAPACITY), Text("5"), "Changes of an account's key."),
+    row("limits", "challenge_responses_per_hour", Count(0, MAX_CAPACITY), Text("60"), "Responses to one challenge that start a validation."),
+    row("limits", "new_accounts_per_hour", Count(0, MAX_CAPACITY), Text("100"), "Accounts made from one client address; for IPv6 from one /64."),
+    row("limits", "failed_validations_per_hour", Count(0, MAX_CAPACITY), Text("30"), "Validations that may fail for one account and identifier."),
+    row("limits", "duplicate_certificates_per_day", Count(0, MAX_CAPACITY), Text("30"), "Certificates for exactly the same set of identifiers."),
+    row("limits", "without_redis", Word(&["local", "refuse"]), Text("local"), "While Redis is away: `local` counts in each replica by itself, `refuse` refuses what is limited."),
+    row("limits", "help_url", Link, Derived("website, or else the directory"), "The page that a refused client is sent to, such as yours of docs/limits.md; the limit's name is appended as an anchor."),
     row("shutdown", "timeout", span(0, 600), Text("20s"), "How long running work may take after a signal to stop."),
     row("job", "lease", span(100, HOUR), Text("6s"), "How long a job belongs to its replica without a renewal."),
     row("job", "tick", span(10, 600), Text("1s"), "How often each replica looks for jobs that nobody does."),
@@ -219,6 +233,16 @@ mod tests {
                 setting.kind.read(&Raw::Text(text.to_owned())).unwrap();
             }
             assert!(setting.meaning.ends_with('.'), "{}", setting.name());
+        }
+    }
+
+    #[test]
+    fn every_limit_has_its_setting_and_default() {
+        for limit in crate::limits::Limit::ALL {
+            let fits = |row: &&Setting| row.section == "limits" && row.key == limit.setting();
+            let row = SETTINGS.iter().find(fits).expect("a row for each limit");
+            let Preset::Text(text) = row.preset else { panic!("{} has no default", limit.setting()) };
+            assert_eq!(text, limit.default_capacity().to_string(), "{}", limit.setting());
         }
     }
 

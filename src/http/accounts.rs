@@ -5,6 +5,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::client_address::client_address;
 use super::problem::Rejection;
 use super::signed::{Alone, post_as_get};
 use super::{App, view};
@@ -32,11 +33,13 @@ async fn find_or_make(
     request: Request,
     profile: Option<&str>,
 ) -> Result<Response<Body>, Rejection> {
+    let client = client_address(&request, &app.trusted_proxies);
     let unverified = app.unverified(request).await?;
     let url = unverified.url().to_owned();
     let (payload, key) = app.by_key(unverified).await?;
     let request = NewAccount::parse(&payload)?;
-    let (account, made) = service::accounts::new_account(&app.services, &key, &url, request, profile).await?;
+    let (account, made) =
+        service::accounts::new_account(&app.services, &key, &url, request, profile, client).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok(view::account(status, &account, &app.services.urls))
 }

@@ -1,13 +1,12 @@
 //! What every request passes through and every response carries: an id, a nonce, the index link, the load shed, one
 //! log line, and its metrics. No handler can forget them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
@@ -17,6 +16,7 @@ use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use super::App;
+use super::client_address::client_address;
 use super::problem::{Rejection, Told};
 use crate::acme::audit::Origin;
 use crate::acme::problem::Problem;
@@ -51,7 +51,7 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let mut response = if method == Method::OPTIONS && endpoint != "none" {
         preflight()
     } else {
-        let origin = Origin::request(id.clone(), client_address(&request));
+        let origin = Origin::request(id.clone(), client_address(&request, &app.trusted_proxies));
         audit::on_behalf_of(origin, run(&app, request, next, &endpoint)).instrument(span.clone()).await
     };
     let carries_nonce = method == Method::POST || (new_nonce && response.status().is_success());
@@ -61,11 +61,6 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     add_headers(&app, &mut response, &id, endpoint.ends_with("/directory"));
     span.in_scope(|| record(&method, &endpoint, &response, started));
     response
-}
-
-fn client_address(request: &Request) -> IpAddr {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip().to_canonical())
 }
 
 /// The route, without the path of the external URL, which a balancer may leave on requests or not.

@@ -4,6 +4,7 @@ mod accounts;
 mod authorizations;
 mod certificates;
 mod challenges;
+mod client_address;
 mod directory;
 mod envelope;
 mod key_change;
@@ -24,6 +25,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -39,18 +41,25 @@ pub struct App {
     in_flight: Arc<Semaphore>,
     reserved: usize,
     request_timeout: Duration,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 impl App {
     /// At most `max_in_flight` requests run at once; above that, requests are shed (GEN-16). A fifth of the places is
-    /// kept for those that are shed last.
-    pub fn new(services: Arc<Services>, max_in_flight: usize, request_timeout: Duration) -> Self {
+    /// kept for those that are shed last. `trusted_proxies` are believed when they say for whom they ask.
+    pub fn new(
+        services: Arc<Services>,
+        max_in_flight: usize,
+        request_timeout: Duration,
+        trusted_proxies: Vec<IpNet>,
+    ) -> Self {
         Self {
             directories: Arc::new(directory::Directories::new(&services)),
             services,
             in_flight: Arc::new(Semaphore::new(max_in_flight)),
             reserved: max_in_flight / 5,
             request_timeout,
+            trusted_proxies: trusted_proxies.into(),
         }
     }
 

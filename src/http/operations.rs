@@ -41,6 +41,7 @@ async fn ready(State(operations): State<Operations>) -> Response<Body> {
     let nonces = async { services.nonces.ping().await.map_err(|error| error.to_string()) };
     let (database, redis) =
         tokio::join!(tokio::time::timeout(CHECK_LIMIT, database), tokio::time::timeout(CHECK_LIMIT, nonces));
+    let redis_answers = matches!(redis, Ok(Ok(())));
     let word = |result: Result<Result<(), String>, _>| match result {
         Ok(Ok(())) => "ok".to_owned(),
         Ok(Err(why)) => why,
@@ -54,6 +55,11 @@ async fn ready(State(operations): State<Operations>) -> Response<Body> {
     let body = json!({
         "database": word(database),
         "redis": word(redis),
+        "limits": match (redis_answers, services.limits.counts_alone()) {
+            (true, _) => "ok",
+            (false, true) => "counted by this replica alone",
+            (false, false) => "what is limited is refused",
+        },
         "ca": ca,
         "replica": if services.jobs.is_stopping() { "stopping" } else { "ok" },
     });

@@ -69,7 +69,7 @@ impl From<ServiceError> for Rejection {
             ServiceError::Refused(refusal) => refused(&refusal, None),
             ServiceError::Unavailable(why) => {
                 tracing::warn!(why, "a store is unavailable");
-                Self::unavailable("the server cannot reach its database; try again", 2)
+                Self::unavailable("the server cannot reach one of its stores; try again", 2)
             }
             ServiceError::Internal(why) => {
                 tracing::error!(why, "internal error");
@@ -108,6 +108,18 @@ pub(super) fn refused(refusal: &Refusal, account_url: Option<String>) -> Rejecti
         Refusal::Malformed(_) | Refusal::Message(_) => problem(P::Malformed).into(),
         Refusal::NotFound(_) => problem(P::Malformed).with_status(404).into(),
         Refusal::OrderNotReady(_) => problem(P::OrderNotReady).into(),
+        Refusal::RateLimited(exceeded) => {
+            let mut problem = problem(P::RateLimited);
+            if let Some(identifier) = &exceeded.identifier {
+                let subproblem = Subproblem::of(P::RateLimited, detail.clone(), identifier);
+                problem = problem.with_subproblems(vec![subproblem]);
+            }
+            Rejection {
+                retry_after: Some(u32::try_from(exceeded.seconds).unwrap_or(u32::MAX)),
+                link: Some((exceeded.help.clone(), "help")),
+                ..problem.into()
+            }
+        }
         Refusal::UnsupportedContact(_) => problem(P::UnsupportedContact).into(),
         Refusal::UserActionRequired(terms) => Rejection {
             link: Some((terms.clone(), "terms-of-service")),

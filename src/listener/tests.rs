@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod proxies;
+
 /// Far more than anything here takes, so that only a hang ends by it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,10 +35,26 @@ impl Server {
         limits: ListenerLimits,
         drain: Duration,
     ) -> Self {
+        Self::with(tls, None, router, limits, drain).await
+    }
+
+    /// A listener that believes this network about its peers.
+    async fn behind_proxy(network: &str, router: Router, limits: ListenerLimits) -> Self {
+        let proxies = ProxyProtocol::new(vec![network.parse().unwrap()]);
+        Self::with(None, Some(proxies), router, limits, PATIENCE).await
+    }
+
+    async fn with(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        proxies: Option<ProxyProtocol>,
+        router: Router,
+        limits: ListenerLimits,
+        drain: Duration,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, tls, router, limits, shutdown.clone(), drain));
+        let task = tokio::spawn(serve(listener, tls, proxies, router, limits, shutdown.clone(), drain));
         Self { address, shutdown, task }
     }
 

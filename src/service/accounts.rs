@@ -1,5 +1,7 @@
 //! new-account, account update and deactivation (RFC 8555 §7.3).
 
+use std::net::IpAddr;
+
 use super::refusal::{Refusal, ServiceError};
 use super::{Services, external_accounts};
 use crate::acme::account::{Account, AccountStatus};
@@ -7,6 +9,7 @@ use crate::acme::id::{AccountId, OrderId};
 use crate::acme::message::{AccountUpdate, NewAccount};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::jose::PublicKey;
+use crate::limits::Use;
 
 /// How many contacts an account may have (ACC-05).
 const MAX_CONTACTS: usize = 10;
@@ -14,14 +17,16 @@ const MAX_CONTACTS: usize = 10;
 /// How many orders a page of the account's list has (ACC-09).
 const ORDERS_PER_PAGE: i64 = 100;
 
-/// Finds or makes the account of `key`. Says whether it was made (RFC 8555 §7.3, §7.3.1). `url` is that of the request,
-/// which `directory` names the profile of, if it is a profile's own.
+/// Finds or makes the account of `key` for a client at the address `client`. Says whether it was made (RFC 8555 §7.3,
+/// §7.3.1). `url` is that of the request, which `directory` names the profile of, if it is a profile's own. Only making
+/// an account is limited: finding one is how clients begin (KEY-04).
 pub async fn new_account(
     services: &Services,
     key: &PublicKey,
     url: &str,
     request: NewAccount,
     directory: Option<&str>,
+    client: IpAddr,
 ) -> Result<(Account, bool), ServiceError> {
     let thumbprint = key.thumbprint();
     // The same key again is answered with the same account, whatever else is in the payload (ACC-02).
@@ -37,7 +42,7 @@ pub async fn new_account(
     {
         return Err(Refusal::UserActionRequired(terms.clone()).into());
     }
-    let refused = match make(services, key, url, request, directory).await {
+    let refused = match make(services, key, url, request, directory, client).await {
         Ok(Some(account)) => return Ok((account, true)),
         Ok(None) => None,
         Err(ServiceError::Refused(refusal)) => Some(refusal),
@@ -61,6 +66,7 @@ async fn make(
     url: &str,
     request: NewAccount,
     directory: Option<&str>,
+    client: IpAddr,
 ) -> Result<Option<Account>, ServiceError> {
     let offered = request.external_account_binding.as_ref();
     let external_account = external_accounts::check(services, offered, url, key, directory).await?;
@@ -75,11 +81,15 @@ async fn make(
         external_account,
         created_at: now,
     };
+    let held = services.limits.take(&[Use::new_account(client)]).await?;
     let made = match &account.external_account {
-        Some(external) => external_accounts::insert(services, &account, external).await?,
-        None => services.store.insert_account(&account).await?,
+        Some(external) => external_accounts::insert(services, &account, external).await,
+        None => services.store.insert_account(&account).await.map_err(Into::into),
     };
-    Ok(made.then_some(account))
+    if !matches!(made, Ok(true)) {
+        services.limits.refund(held).await;
+    }
+    Ok(made?.then_some(account))
 }
 
 fn existing(account: Account) -> Result<(Account, bool), ServiceError> {

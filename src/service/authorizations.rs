@@ -5,6 +5,7 @@ use super::{Services, external_accounts, names, orders};
 use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, AuthorizationStatus, Outcome};
 use crate::acme::message::{AuthorizationUpdate, NewAuthorization};
+use crate::limits::Use;
 
 /// Pre-authorization for one identifier (AUT-04).
 pub async fn new_authorization(
@@ -28,6 +29,9 @@ pub async fn new_authorization(
         return Err(Refusal::Malformed(detail.to_owned()).into());
     }
     let authorization = orders::new_authorization(services, account, profile, identifier, now)?;
+    if authorization.outcome == Outcome::Pending {
+        let _nothing = services.limits.take(&Use::may_fail(&account.id, [identifier])).await?;
+    }
     services.store.insert_authorization(&authorization, now).await?;
     Ok(authorization)
 }

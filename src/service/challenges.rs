@@ -8,6 +8,7 @@ use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, AuthorizationStatus};
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::LeaseToken;
+use crate::limits::Use;
 use crate::storage::ValidationJob;
 
 /// Starts validation, once, whatever repeats (AUT-06). Answers the authorization as it is afterwards.
@@ -36,13 +37,19 @@ pub async fn respond(
         claims: 1,
     };
     let until = now.plus(services.settings.lease);
-    if services.store.begin_validation(&job, kind, now, until).await? {
+    let mut uses = vec![Use::response(&authorization.id, kind)];
+    uses.extend(Use::may_fail(&account.id, [&authorization.identifier]));
+    let held = services.limits.take(&uses).await?;
+    let begun = services.store.begin_validation(&job, kind, now, until).await;
+    if let Ok(true) = begun {
         fault::point("validation-accepted");
         authorization.attempted = Some(kind);
         job.authorization.attempted = Some(kind);
         services.jobs.spawn(validate::run(Arc::clone(services), job));
         return Ok(authorization);
     }
+    services.limits.refund(held).await;
+    begun?;
     // Another replica took a response at the same moment, or the authorization ended.
     let fresh = services.store.account_and_authorization(&account.id, &authorization.id).await?;
     fresh.and_then(|(_, authorization)| authorization).ok_or_else(|| Refusal::NotFound("challenge").into())

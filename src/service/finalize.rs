@@ -18,6 +18,7 @@ use crate::acme::order::{Order, OrderStatus, Progress};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::acme::profile::{AuthorizationMode, Profile};
 use crate::acme::time::Timestamp;
+use crate::limits::Use;
 use crate::pki::csr::Csr;
 use crate::pki::template::Template;
 use crate::storage::{IssuanceJob, Reservation, StorageError};
@@ -53,7 +54,12 @@ pub async fn finalize(
     let reservation = reserve(services, profile, &order, csr, now)?;
     let lease = LeaseToken::new();
     let until = now.plus(services.settings.lease);
-    if !services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await? {
+    // Charged here and not with the order, so that nobody can use up the set of another without being authorized for it.
+    let held = services.limits.take(&[Use::duplicate_certificate(&order.identifiers)]).await?;
+    let begun = services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await;
+    if !matches!(begun, Ok(true)) {
+        services.limits.refund(held).await;
+        begun?;
         return Err(not_begun(services, &order, &key_sha256).await?.into());
     }
     fault::point("issuance-begun");
@@ -217,8 +223,12 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
                     break recorded;
                 }
             };
-            // Whoever has the lease now may yet succeed: nothing is said that is not on record (I-6).
-            return if recorded { Issuance::Failed(problem) } else { Issuance::Elsewhere };
+            if !recorded {
+                // Whoever has the lease now may yet succeed: nothing is said that is not on record (I-6).
+                return Issuance::Elsewhere;
+            }
+            services.limits.give_back(&Use::duplicate_certificate(&order.identifiers)).await;
+            return Issuance::Failed(problem);
         }
     };
     fault::point("issuance-signed");

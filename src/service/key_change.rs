@@ -5,6 +5,7 @@ use super::refusal::{Refusal, ServiceError};
 use crate::acme::account::Account;
 use crate::acme::message::KeyChange;
 use crate::jose::PublicKey;
+use crate::limits::Use;
 use crate::storage::StorageError;
 
 /// Replaces the account's key by `new_key`, which signed the inner JWS with `request` in it. The old key is dead on
@@ -32,7 +33,12 @@ pub async fn key_change(
         return Err(Refusal::KeyInUse(account.id.clone()).into());
     }
     let jwk = new_key.to_jwk();
-    match services.store.change_key(&account.id, &account.key_thumbprint, &thumbprint, &jwk).await {
+    let held = services.limits.take(&[Use::key_change(&account.id)]).await?;
+    let changed = services.store.change_key(&account.id, &account.key_thumbprint, &thumbprint, &jwk).await;
+    if !matches!(changed, Ok(true)) {
+        services.limits.refund(held).await;
+    }
+    match changed {
         Ok(true) => Ok(Account { key_thumbprint: thumbprint, jwk, ..account.clone() }),
         Ok(false) => Err(Refusal::Unauthorized("the account's key was changed by another request").into()),
         Err(StorageError::UniqueViolation) => match services.store.account_by_key(&thumbprint).await? {

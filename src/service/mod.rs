@@ -13,6 +13,7 @@ pub mod finalize;
 pub mod jobs;
 pub mod key_change;
 mod lease;
+pub mod limits;
 pub mod names;
 pub mod orders;
 pub mod refusal;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use crate::acme::profile::Profile;
 use crate::acme::time::{Clock, Timestamp};
 use crate::admission::Nonces;
+use crate::limits::Limits;
 use crate::network::Network;
 use crate::pki::issuer::Issuer;
 use crate::pki::weak_keys::WeakKeys;
@@ -45,6 +47,8 @@ pub struct Services {
     pub store: Store,
     /// Anti-replay nonces.
     pub nonces: Arc<dyn Nonces>,
+    /// What requests are charged.
+    pub limits: Limits,
     /// The way out to validation targets and DNS.
     pub network: Arc<Network>,
     /// Who signs.

@@ -3,7 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, external_accounts, names};
+use super::{Services, external_accounts, limits, names, renewal};
 use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, Outcome};
 use crate::acme::certificate::{RenewalId, Serial};
@@ -14,7 +14,8 @@ use crate::acme::message::NewOrder;
 use crate::acme::order::{Order, OrderStatus, Progress};
 use crate::acme::profile::{AuthorizationMode, Profile};
 use crate::acme::time::Timestamp;
-use crate::storage::NewOrderRows;
+use crate::limits::{Held, Use};
+use crate::storage::{NewOrderRows, Placing};
 
 /// A valid authorization that lasts no longer than this is not worth reusing: the order would end with it.
 const REUSE_MARGIN: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -22,7 +23,7 @@ const REUSE_MARGIN: std::time::Duration = std::time::Duration::from_secs(3600);
 /// How many random octets a token has (RFC 8555 §8.1 wants 128 bits).
 const TOKEN_OCTETS: usize = 24;
 
-/// Places an order: one read (authorizations to reuse) and one write. `directory` is the profile whose directory the
+/// Places an order: one read (authorizations to reuse), the charge, and one write. `directory` is the profile whose directory the
 /// request came through.
 pub async fn new_order(
     services: &Services,
@@ -35,9 +36,12 @@ pub async fn new_order(
     external_accounts::check_account(account, profile)?;
     let identifiers = names::read(&request.identifiers, profile)?;
     check_dates(services, profile, now, request.not_before, request.not_after)?;
-    let replaces = match &request.replaces {
-        Some(text) => Some(replaced(services, account, text, &identifiers, now).await?),
-        None => None,
+    let (replaces, exempt) = match &request.replaces {
+        Some(text) => {
+            let (serial, dead, due) = replaced(services, account, text, &identifiers, now).await?;
+            (Some((serial, dead)), due)
+        }
+        None => (None, false),
     };
     let reused = reusable(services, account, profile, &identifiers, now).await?;
     let mut expires_at = now.plus(services.settings.order_lifetime);
@@ -70,8 +74,37 @@ pub async fn new_order(
         serial: None,
         authorizations,
     };
-    let rows = NewOrderRows { order: order.clone(), authorizations: new, replaces };
-    if services.store.insert_order(rows).await? { Ok(order) } else { Err(Refusal::AlreadyReplaced.into()) }
+    let held = charge(services, &order, &new, exempt).await?;
+    // ARI-04: a renewal that is due is no order of the account's own choosing.
+    let cap = if exempt { None } else { limits::active_cap(services, &account.id) };
+    let rows = NewOrderRows { order: order.clone(), authorizations: new, replaces, cap, exempt };
+    let placing = services.store.insert_order(rows).await;
+    if let Ok(Placing::Placed) = placing {
+        return Ok(order);
+    }
+    services.limits.refund(held).await;
+    Err(match (placing, cap) {
+        (Err(error), _) => error.into(),
+        (Ok(Placing::TooManyActive), Some(cap)) => limits::too_many_active(services, &account.id, cap).await,
+        _ => Refusal::AlreadyReplaced.into(),
+    })
+}
+
+/// Charges an order, and asks whether what must follow it would be let through: validations of its `new` authorizations,
+/// and a certificate for its identifiers.
+async fn charge(
+    services: &Services,
+    order: &Order,
+    new: &[Authorization],
+    exempt: bool,
+) -> Result<Held, ServiceError> {
+    let mut uses = vec![Use::duplicate_certificate(&order.identifiers).looked()];
+    if !exempt {
+        uses.push(Use::new_order(&order.account_id));
+    }
+    let pending = new.iter().filter(|each| each.outcome == Outcome::Pending);
+    uses.extend(Use::may_fail(&order.account_id, pending.map(|each| &each.identifier)));
+    Ok(services.limits.take(&uses).await?)
 }
 
 /// An authorization to be: pending, or valid at once where the profile trusts the account.
@@ -169,14 +202,15 @@ fn may_rest_on(authorization: &Authorization, profile: &Profile) -> bool {
     authorization.profile == profile.name && authorization.validated_at.is_some()
 }
 
-/// The certificate that the order says it replaces (ORD-14), with the dead order that said so before, if one did.
+/// The certificate that the order says it replaces (ORD-14), with the dead order that said so before, if one did, and
+/// whether the certificate is due.
 async fn replaced(
     services: &Services,
     account: &Account,
     text: &str,
     identifiers: &[Identifier],
     now: Timestamp,
-) -> Result<(Serial, Option<OrderId>), ServiceError> {
+) -> Result<(Serial, Option<OrderId>, bool), ServiceError> {
     let unknown =
         || Refusal::Malformed("\"replaces\" names no certificate of this server (RFC 9773 §5)".to_owned());
     let id = RenewalId::parse(text).ok_or_else(unknown)?;
@@ -201,7 +235,7 @@ async fn replaced(
     {
         return Err(Refusal::AlreadyReplaced.into());
     }
-    Ok((serial, replaced_by))
+    Ok((serial, replaced_by, renewal::is_due(&certificate, now)))
 }
 
 #[cfg(test)]

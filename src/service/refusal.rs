@@ -9,6 +9,7 @@ use crate::acme::message::MessageError;
 use crate::acme::order::OrderStatus;
 use crate::acme::problem::Subproblem;
 use crate::jose::BindingError;
+use crate::limits::Exceeded;
 use crate::pki::csr::CsrError;
 use crate::storage::StorageError;
 
@@ -128,6 +129,9 @@ pub enum Refusal {
     /// finalize of an order that is not ready (RFC 8555 §7.4).
     #[error("the order is {}, not ready", .0.as_str())]
     OrderNotReady(OrderStatus),
+    /// A limit is reached; the request may be repeated in a while (RFC 8555 §6.6).
+    #[error(transparent)]
+    RateLimited(Box<Exceeded>),
     /// The request names something of another account's, or may not be made by this one.
     #[error("{0}")]
     Unauthorized(&'static str),

@@ -38,6 +38,13 @@ pub async fn renewal_info(services: &Services, id: &str) -> Result<RenewalInfo, 
     Ok(window(&certificate, services.now(), explanation))
 }
 
+/// Whether a certificate is due: its window has begun, and it has not ended. A revoked one is not: whoever asks for
+/// limits not to count (ARI-04) must not make itself such certificates at will.
+pub(super) fn is_due(certificate: &Certificate, now: Timestamp) -> bool {
+    let begun = || window(certificate, now, String::new()).start <= now;
+    certificate.revocation.is_none() && now < certificate.not_after && begun()
+}
+
 /// Two thirds into the lifetime, moved by up to a twelfth of it by the serial, so that certificates issued together do
 /// not come back together (ARI-03). For a revoked certificate, at once (ARI-02).
 fn window(certificate: &Certificate, now: Timestamp, explanation: String) -> RenewalInfo {
@@ -92,6 +99,19 @@ mod tests {
             })
             .collect();
         assert_eq!(starts.len(), 256);
+    }
+
+    #[test]
+    fn ari_04_a_certificate_is_due_from_its_window_to_its_end() {
+        let mut certificate = certificate(0);
+        let start = window(&certificate, Timestamp::from_seconds(10), String::new()).start;
+        let just_before = start.minus(Duration::from_micros(1));
+        let last = certificate.not_after.minus(Duration::from_micros(1));
+        for (at, due) in [(just_before, false), (start, true), (last, true), (certificate.not_after, false)] {
+            assert_eq!(is_due(&certificate, at), due, "{at}");
+        }
+        certificate.revocation = Some(Revocation { at: start, reason: RevocationReason::Superseded });
+        assert!(!is_due(&certificate, start));
     }
 
     #[test]

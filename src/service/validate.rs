@@ -7,6 +7,7 @@ use super::lease::{Held, settled};
 use super::{Services, caa, fault};
 use crate::acme::challenge::ChallengeType;
 use crate::acme::problem::{Problem, ProblemType};
+use crate::limits::Use;
 use crate::policy::caa::CaaVerdict;
 use crate::storage::ValidationJob;
 use crate::validation::{self, Attempt, Verdict};
@@ -51,8 +52,21 @@ async fn work(services: &Services, job: &ValidationJob) {
             %problem, "validation failed");
     }
     let outcome = result.as_ref().map(|()| now);
-    while settled(services.store.finish_validation(job, outcome, expires_at).await).await.is_none() {}
+    let recorded = loop {
+        let finished = services.store.finish_validation(job, outcome, expires_at).await;
+        if let Some(recorded) = settled(finished).await {
+            break recorded;
+        }
+    };
     fault::point("validation-recorded");
+    if let Err(problem) = &result
+        && recorded
+        && problem.kind != ProblemType::ServerInternal
+    {
+        // Whether there was one left does not matter any more: it has failed.
+        let failed = Use::failed_validation(&authorization.account_id, &authorization.identifier);
+        let _charged = services.limits.take(&[failed]).await;
+    }
 }
 
 /// Tries until there is a final result; reasons that may pass are tried again within seconds.

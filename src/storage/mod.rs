@@ -13,6 +13,7 @@ mod dialect;
 mod error;
 mod external_accounts;
 mod finalization;
+mod limit_overrides;
 mod loan;
 mod orders;
 mod row;
@@ -34,7 +35,8 @@ pub use dialect::Dialect;
 pub use error::StorageError;
 pub use external_accounts::Bound;
 pub use finalization::{IssuanceJob, Reservation};
-pub use orders::NewOrderRows;
+pub use limit_overrides::LimitOverride;
+pub use orders::{ActiveCap, NewOrderRows, Placing};
 
 use crate::acme::time::FleetClock;
 use loan::{Loan, in_time};
@@ -44,9 +46,13 @@ use writer::{Work, Writer};
 /// The migrations, in order. Forward only; see migrations/README.md.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (2, "limits", include_str!("../../migrations/0002_limits.sql")),
     (3, "external_accounts", include_str!("../../migrations/0003_external_accounts.sql")),
     (5, "audit", include_str!("../../migrations/0005_audit.sql")),
 ];
+
+/// What follows a migration on Postgres.
+const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[(2, include_str!("../../migrations/0002_limits.postgres.sql"))];
 
 /// The durable store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -114,7 +120,9 @@ impl Store {
     /// Brings the schema up to date; replicas that do this at once take turns. Refuses a schema from the future.
     pub async fn migrate(&self) -> Result<(), StorageError> {
         let known = MIGRATIONS.iter().map(|(version, name, text)| {
-            let sql = sqlx::AssertSqlSafe((*text).to_owned());
+            let more = POSTGRES_MIGRATIONS.iter().find(|(follows, _)| follows == version);
+            let more = more.filter(|_| self.dialect == Dialect::Postgres).map_or("", |(_, text)| text);
+            let sql = sqlx::AssertSqlSafe(format!("{text}{more}"));
             Migration::new(
                 *version,
                 (*name).into(),
@@ -221,6 +229,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
         crls::ALL,
         external_accounts::ALL,
         finalization::ALL,
+        limit_overrides::ALL,
         orders::ALL,
     ];
     let mut all: Vec<(&str, String)> =
@@ -231,6 +240,8 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
     if dialect == Dialect::Postgres {
+        all.push(("LOCK_ACTIVE_ORDERS", orders::LOCK_ACTIVE_ORDERS.to_owned()));
+        all.push(("INSERT_ORDER_CAPPED", orders::insert_capped_statement(2, 3)));
         all.extend(finalization::postgres_statements());
         let audited = [
             accounts::AUDITED,
@@ -238,6 +249,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
             certificates::AUDITED,
             external_accounts::AUDITED,
             finalization::AUDITED,
+            limit_overrides::AUDITED,
         ];
         let audited = audited.into_iter().flatten();
         let name = |text: &'static str| text.lines().next().unwrap_or(text);

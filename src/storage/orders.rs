@@ -14,18 +14,48 @@ use crate::acme::identifier::Identifier;
 use crate::acme::order::{Order, OrderAuthorization};
 use crate::acme::time::Timestamp;
 
+/// The orders of account $1 that could be active at $2.
+macro_rules! open {
+    () => {
+        "o.account_id = $1 AND o.progress IN ('open', 'processing') AND o.exempt = 0 AND o.expires_at > $2"
+    };
+}
+
+/// The orders of account $1 that are pending, ready or processing at $2, as `Order::status` has it.
+/// (migrations/0002_limits.postgres.sql says the same.)
+macro_rules! active {
+    () => {
+        concat!(
+            open!(),
+            " AND (o.progress = 'processing' OR NOT EXISTS (SELECT 1 FROM order_authorizations x \
+               JOIN authorizations y ON y.id = x.authorization_id \
+               WHERE x.order_id = o.id AND (y.outcome NOT IN ('pending', 'valid') OR y.expires_at <= $2)))"
+        )
+    };
+}
+
 statements! {
     ORDER = "SELECT ", order_columns!(), " FROM orders o \
         LEFT JOIN order_authorizations l ON l.order_id = o.id \
         LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE o.id = $1 ORDER BY l.position";
     ORDERS_OF_ACCOUNT = "SELECT o.id FROM orders o WHERE o.account_id = $1 AND o.id > $2 AND o.progress <> 'invalid' \
         ORDER BY o.id LIMIT $3";
+    /// An upper bound of the active orders, cheaper than their number.
+    OPEN_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", open!();
+    ACTIVE_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", active!();
+    /// For each active order when it ends by itself: an open one with the first of its authorizations.
+    ACTIVE_ORDER_ENDS = "SELECT o.expires_at, MIN(CASE WHEN o.progress = 'open' THEN z.expires_at END) FROM orders o \
+        LEFT JOIN order_authorizations l ON l.order_id = o.id \
+        LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE ", active!(), " \
+        GROUP BY o.id, o.expires_at ORDER BY o.expires_at LIMIT 10000";
     REPLACE_CERTIFICATE = "UPDATE certificates SET replaced_by = $2 \
         WHERE serial = $1 AND (replaced_by IS NULL OR replaced_by = $3) RETURNING serial";
 }
 
-const ORDER_COLUMNS: &str =
-    "id, account_id, profile, identifiers, not_before, not_after, replaces, created_at, expires_at, progress";
+const ORDER_COLUMNS: &str = "id, account_id, profile, identifiers, not_before, not_after, replaces, created_at, expires_at, progress, \
+     exempt";
+/// How many they are.
+const ORDER_VALUES: usize = 11;
 macro_rules! authorization_columns {
     () => {
         "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, created_at, expires_at, \
@@ -33,6 +63,30 @@ macro_rules! authorization_columns {
     };
 }
 const AUTHORIZATION_COLUMNS: &str = authorization_columns!();
+
+/// Counts an account's active orders, and lets nobody add one before the transaction ends.
+pub(super) const LOCK_ACTIVE_ORDERS: &str =
+    "-- LOCK_ACTIVE_ORDERS\nSELECT chancery_active_orders($1, $2, $3)";
+
+/// How many active orders an account may have once its next is placed (design I-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveCap {
+    /// So many at most.
+    pub most: u32,
+    /// Orders that have expired by now do not count.
+    pub now: Timestamp,
+}
+
+/// What became of placing an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// The certificate that it replaces was taken by another order meanwhile; nothing is placed.
+    AlreadyReplaced,
+    /// It is there.
+    Placed,
+    /// The account has as many active orders as it may have; nothing is placed.
+    TooManyActive,
+}
 
 /// What placing an order writes.
 #[derive(Debug)]
@@ -43,11 +97,16 @@ pub struct NewOrderRows {
     pub authorizations: Vec<Authorization>,
     /// The certificate that it replaces, and the dead order that claimed to do so before, if one did (RFC 9773 §5).
     pub replaces: Option<(Serial, Option<OrderId>)>,
+    /// The cap on the account's active orders, if it holds for this one.
+    pub cap: Option<ActiveCap>,
+    /// Whether the order is not counted among the active ones.
+    pub exempt: bool,
 }
 
 /// The statements that place an order with `new` new authorizations and `all` in all: one on Postgres, three on SQLite.
 pub(super) fn insert_statements(dialect: Dialect, new: usize, all: usize) -> Vec<String> {
-    let order = |from| format!("INSERT INTO orders ({ORDER_COLUMNS}) VALUES {}", placeholders(from, 1, 10));
+    let order =
+        |from| format!("INSERT INTO orders ({ORDER_COLUMNS}) VALUES {}", placeholders(from, 1, ORDER_VALUES));
     let authorizations = |from| {
         let values = placeholders(from, new, 11);
         format!("INSERT INTO authorizations ({AUTHORIZATION_COLUMNS}) VALUES {values}")
@@ -60,9 +119,9 @@ pub(super) fn insert_statements(dialect: Dialect, new: usize, all: usize) -> Vec
         Dialect::Sqlite if new == 0 => vec![order(1), links(1)],
         Dialect::Sqlite => vec![order(1), authorizations(1), links(1)],
         Dialect::Postgres => {
-            let authorized =
-                if new == 0 { String::new() } else { format!(", authorized AS ({})", authorizations(11)) };
-            let first_link = 11 + 11 * new;
+            let first_link = ORDER_VALUES + 1 + 11 * new;
+            let authorized = format!(", authorized AS ({})", authorizations(ORDER_VALUES + 1));
+            let authorized = if new == 0 { String::new() } else { authorized };
             let audited = audit::arm(first_link + 3 * all, "placed", None);
             vec![format!(
                 "-- INSERT_ORDER\nWITH placed AS ({} RETURNING id){authorized}, {audited} {}",
@@ -73,7 +132,49 @@ pub(super) fn insert_statements(dialect: Dialect, new: usize, all: usize) -> Vec
     }
 }
 
-fn order_parameters(order: &Order) -> Vec<Parameter> {
+/// The types of the columns of an order and of an authorization.
+const ORDER_TYPES: [&str; ORDER_VALUES] =
+    ["TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT"];
+const AUTHORIZATION_TYPES: [&str; 11] =
+    ["TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT", "TEXT"];
+
+/// The statement that places an order on Postgres unless the account has as many active ones as the first parameter after
+/// the rows says at the time that the second says; the event's values follow. It answers no row then.
+pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
+    let values = |first: usize, rows: usize, types: &[&str]| {
+        let row = |r: usize| {
+            let each = types.iter().enumerate();
+            let each = each.map(|(c, kind)| format!("CAST(${} AS {kind})", first + r * types.len() + c));
+            format!("({})", each.collect::<Vec<_>>().join(","))
+        };
+        (0..rows).map(row).collect::<Vec<_>>().join(",")
+    };
+    let order = values(1, 1, &ORDER_TYPES);
+    let authorizations = values(ORDER_VALUES + 1, new, &AUTHORIZATION_TYPES);
+    let first_link = ORDER_VALUES + 1 + 11 * new;
+    let links = values(first_link, all, &["TEXT", "BIGINT", "TEXT"]);
+    let cap = first_link + 3 * all;
+    let authorized = if new == 0 {
+        String::new()
+    } else {
+        format!(
+            "authorized AS (INSERT INTO authorizations ({AUTHORIZATION_COLUMNS}) \
+             SELECT v.* FROM (VALUES {authorizations}) AS v, placed), "
+        )
+    };
+    format!(
+        "-- INSERT_ORDER_CAPPED\nWITH counted AS MATERIALIZED (SELECT chancery_active_orders($2, ${now}, ${cap}) AS active), \
+         placed AS (INSERT INTO orders ({ORDER_COLUMNS}) SELECT v.* FROM (VALUES {order}) AS v, counted \
+           WHERE counted.active < ${cap} RETURNING id), {authorized}\
+         linked AS (INSERT INTO order_authorizations (order_id, position, authorization_id) \
+           SELECT v.* FROM (VALUES {links}) AS v, placed), {audited} \
+         SELECT id FROM placed",
+        now = cap + 1,
+        audited = audit::arm(cap + 2, "placed", None)
+    )
+}
+
+fn order_parameters(order: &Order, exempt: bool) -> Vec<Parameter> {
     parameters![
         &order.id,
         &order.account_id,
@@ -84,7 +185,8 @@ fn order_parameters(order: &Order) -> Vec<Parameter> {
         order.replaces.clone(),
         order.created_at,
         order.expires_at,
-        order.progress.as_str()
+        order.progress.as_str(),
+        i64::from(exempt)
     ]
 }
 
@@ -124,19 +226,45 @@ fn link_parameters(order: &Order) -> Vec<Parameter> {
     each.flat_map(|(authorization, position)| parameters![&order.id, position, &authorization.id]).collect()
 }
 
+/// How many active orders an account has, or an upper bound below the cap. Nobody adds one before the transaction ends.
+async fn active(
+    connection: &mut sqlx::AnyConnection,
+    dialect: Dialect,
+    account: &AccountId,
+    cap: ActiveCap,
+) -> Result<i64, StorageError> {
+    let mut values = parameters![account, cap.now];
+    let texts: &[&'static str] = match dialect {
+        Dialect::Postgres => {
+            values.extend(parameters![i64::from(cap.most)]);
+            &[LOCK_ACTIVE_ORDERS]
+        }
+        Dialect::Sqlite => &[OPEN_ORDERS, ACTIVE_ORDERS],
+    };
+    let mut active = 0;
+    for text in texts {
+        let rows = run(connection, (*text).into(), values.clone()).await?;
+        active = rows.first().map_or(Ok(0), |row| sqlx::Row::try_get(row, 0))?;
+        if active < i64::from(cap.most) {
+            break;
+        }
+    }
+    Ok(active)
+}
+
 impl Store {
-    /// Places an order with its new authorizations, all or nothing. `false` if the certificate that it replaces was
-    /// taken by another order meanwhile: nothing is placed then.
-    pub async fn insert_order(&self, rows: NewOrderRows) -> Result<bool, StorageError> {
-        let NewOrderRows { order, authorizations, replaces } = rows;
+    /// Places an order with its new authorizations, all or nothing.
+    pub async fn insert_order(&self, rows: NewOrderRows) -> Result<Placing, StorageError> {
+        let NewOrderRows { order, authorizations, replaces, cap, exempt } = rows;
         let new = authorizations.iter().flat_map(|a| authorization_parameters(a, order.created_at)).collect();
-        let groups = [order_parameters(&order), new, link_parameters(&order)];
+        let groups = [order_parameters(&order, exempt), new, link_parameters(&order)];
         let event = self.order_placed(&order, &authorizations);
-        let placed = self.place(order, authorizations.len(), replaces, groups, event.clone()).await?;
-        if placed {
+        let new = authorizations.len();
+        let placing = self.place(order, new, replaces, cap, groups, event.clone()).await?;
+        if placing == Placing::Placed {
             audit::log(&event);
         }
-        Ok(placed)
+        Ok(placing)
     }
 
     fn order_placed(&self, order: &Order, new: &[Authorization]) -> Event {
@@ -156,24 +284,37 @@ impl Store {
         order: Order,
         new: usize,
         replaces: Option<(Serial, Option<OrderId>)>,
+        cap: Option<ActiveCap>,
         groups: [Vec<Parameter>; 3],
         event: Event,
-    ) -> Result<bool, StorageError> {
-        let texts = insert_statements(self.dialect, new, order.authorizations.len());
+    ) -> Result<Placing, StorageError> {
+        let all = order.authorizations.len();
+        let texts = insert_statements(self.dialect, new, all);
         if self.dialect == Dialect::Postgres && replaces.is_none() {
+            if let Some(cap) = cap {
+                let cap = parameters![i64::from(cap.most), cap.now];
+                let values = [groups.concat(), cap, event_parameters(&event)].concat();
+                let placed = self.write(insert_capped_statement(new, all), values).await?;
+                return Ok(if placed.is_empty() { Placing::TooManyActive } else { Placing::Placed });
+            }
             for text in texts {
                 self.write(text, [groups.concat(), event_parameters(&event)].concat()).await?;
             }
-            return Ok(true);
+            return Ok(Placing::Placed);
         }
         let dialect = self.dialect;
         self.transaction(Box::new(move |connection| {
             Box::pin(async move {
+                if let Some(cap) = cap
+                    && active(connection, dialect, &order.account_id, cap).await? >= i64::from(cap.most)
+                {
+                    return Ok(Placing::TooManyActive);
+                }
                 if let Some((serial, dead)) = replaces {
                     let dead = dead.map(|id| id.to_string());
                     let values = parameters![&serial, &order.id, dead];
                     if run(connection, REPLACE_CERTIFICATE.into(), values).await?.is_empty() {
-                        return Ok(false);
+                        return Ok(Placing::AlreadyReplaced);
                     }
                 }
                 let values: Vec<Vec<Parameter>> = match dialect {
@@ -186,10 +327,27 @@ impl Store {
                 if dialect == Dialect::Sqlite {
                     audit::append(connection, &event).await?;
                 }
-                Ok(true)
+                Ok(Placing::Placed)
             })
         }))
         .await
+    }
+
+    /// When each of an account's active orders ends by itself, the earliest first.
+    pub async fn active_order_ends(
+        &self,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>, StorageError> {
+        let rows = self.read(ACTIVE_ORDER_ENDS, parameters![account, now]).await?;
+        let read = |row: &sqlx::any::AnyRow| -> Result<Timestamp, StorageError> {
+            let order: i64 = sqlx::Row::try_get(row, 0)?;
+            let authorization: Option<i64> = sqlx::Row::try_get(row, 1)?;
+            Ok(Timestamp::from_micros(authorization.map_or(order, |end| end.min(order))))
+        };
+        let mut ends: Vec<Timestamp> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        ends.sort_unstable();
+        Ok(ends)
     }
 
     /// An order with its authorizations.

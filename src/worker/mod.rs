@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::time::{FleetClock, Timestamp};
-use crate::service::{ServiceError, Services, crls, finalize, validate};
+use crate::service::{ServiceError, Services, crls, finalize, limits, validate};
 use crate::storage::StorageError;
 
 /// How many issuances one look takes.
@@ -18,6 +18,8 @@ const LARGE_OFFSET: Duration = Duration::from_secs(2);
 
 /// The least time between two looks at the CRLs.
 const BETWEEN_LISTS: Duration = Duration::from_secs(1);
+/// How often the operator's overrides of limits are looked at.
+const OVERRIDES_TICK: Duration = Duration::from_secs(2);
 
 /// How often the clock is compared, and the CRL looked at.
 const SLOW_TICK: Duration = Duration::from_secs(10);
@@ -27,6 +29,7 @@ const SLOW_TICK: Duration = Duration::from_secs(10);
 pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration, stop: CancellationToken) {
     let jobs = every(tick, &stop, || take_over(&services));
     let clocks = every(SLOW_TICK, &stop, || compare_clocks(&services, &clock));
+    let overrides = every(OVERRIDES_TICK, &stop, || limits::refresh_overrides(&services));
     let lists = async {
         loop {
             if let Err(error) = crls::renew_if_due(&services).await {
@@ -44,7 +47,7 @@ pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration
             }
         }
     };
-    tokio::join!(jobs, clocks, lists);
+    tokio::join!(jobs, clocks, overrides, lists);
 }
 
 async fn every<F, R>(period: Duration, stop: &CancellationToken, work: F)

@@ -2,7 +2,7 @@
 
 mod faults;
 mod scripts;
-mod topologies;
+pub(crate) mod topologies;
 
 use std::collections::HashSet;
 use std::sync::Arc;

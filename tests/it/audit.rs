@@ -14,7 +14,7 @@ use crate::support::flows::{challenge, identifiers, revocation, text};
 use crate::support::keys::{Key, base64url};
 use crate::support::responder::Reply;
 use crate::support::response::Response;
-use crate::support::run::unique_name;
+use crate::support::run::{SOON, unique_name};
 use crate::support::trial::Trial;
 use crate::{eab, wire_tests};
 
@@ -24,6 +24,7 @@ wire_tests! {
         each_change_of_an_order_is_an_event
         each_change_of_an_authorization_is_an_event
         each_change_of_a_certificate_is_an_event
+        each_change_of_a_limit_is_an_event_and_an_order_that_it_refuses_is_none
         the_end_of_an_account_is_an_event_of_all_that_ends_with_it
         what_is_refused_or_repeated_leaves_no_event
         nothing_secret_is_in_the_trail_or_its_log
@@ -285,6 +286,38 @@ async fn each_change_of_an_external_account_key_is_an_event(server: Arc<Deployme
         ("account.created".to_owned(), &json!(key.kid))
     );
     assert!(!Value::from(all).to_string().contains(&key.secret), "no secret is in the trail");
+}
+
+async fn each_change_of_a_limit_is_an_event_and_an_order_that_it_refuses_is_none(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let account = id(client.account()).to_owned();
+    server.command(&["limits", "override", "set", "active-orders", &account, "1"]);
+    let mut placed = 0;
+    let start = std::time::Instant::now();
+    // Replicas look for changed limits every other second.
+    loop {
+        let answer = client.new_order(json!({"identifiers": identifiers(&[&unique_name()])})).await;
+        if answer.status == 429 {
+            break;
+        }
+        assert!(start.elapsed() < SOON, "{answer}");
+        placed += usize::from(answer.expect(201).status == 201);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    server.command(&["limits", "override", "remove", "active-orders", &account]);
+    server.refused_command(&["limits", "override", "remove", "active-orders", &account]);
+    let events = of_account(&client);
+    let ends = ["limit_override.set", "limit_override.removed"].map(str::to_owned);
+    let expected = [&["account.created", &ends[0]][..], &vec!["order.placed"; placed], &[&ends[1]]].concat();
+    assert_eq!(actions(&events), expected);
+    for event in events.iter().filter(|event| ends.contains(&text(event, "action"))) {
+        assert_eq!((text(event, "actor"), &event["request_id"]), ("operator".to_owned(), &Value::Null));
+        assert_eq!(
+            (&event["detail"]["limit"], &event["detail"]["key"]),
+            (&json!("active-orders"), &json!(account))
+        );
+    }
+    assert_eq!(events[1]["detail"]["capacity"], 1);
 }
 
 async fn nothing_secret_is_in_the_trail_or_its_log(server: Arc<Deployment>) {

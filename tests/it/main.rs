@@ -25,6 +25,7 @@ mod jws;
 mod jws_keys;
 mod key_change;
 mod kit;
+mod limits;
 mod nonces;
 mod orders;
 mod outages;

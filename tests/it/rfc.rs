@@ -119,7 +119,8 @@ fn tests() -> BTreeSet<(String, String)> {
             } else if line == "}" {
                 listed = false;
             } else if listed {
-                found.insert((path.clone(), line.trim_end_matches(';').to_owned()));
+                let name = line.rsplit(' ').next().unwrap_or(line);
+                found.insert((path.clone(), name.trim_end_matches(';').to_owned()));
             }
         }
     }

@@ -5,6 +5,7 @@
 //! a nonce from before. Minting uses the key that this replica last read; redeeming is one script call.
 
 mod address;
+mod buckets;
 mod connection;
 mod keys;
 mod link;
@@ -21,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::address::Address;
+pub use self::buckets::RedisBuckets;
 use self::connection::{Connector, Handle, Patience};
 use self::keys::{KEYS, Keys};
 use self::link::{Failure, GRACE, Link, Live};

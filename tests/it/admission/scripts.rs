@@ -16,6 +16,8 @@ fn every_script_says_what_it_is_given() {
         assert!(text.lines().count() <= 40, "{name} is too long");
         let (header, body): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with("--"));
         let (header, body) = (header.join("\n"), body.join("\n"));
+        // A script that takes any number of keys reads them in a loop.
+        let any = header.contains("\n-- KEYS any number");
         for word in ["-- Caller: ", "-- KEYS ", "-- ARGV ", "-- Result: ", "-- TTL: "] {
             assert!(header.contains(word), "{name} has no {word}");
         }
@@ -36,16 +38,15 @@ fn every_script_says_what_it_is_given() {
         for array in ["KEYS", "ARGV"] {
             assert_eq!(told(array), highest(array), "{name}: {array}");
         }
-        assert!(!body.contains("'{nonce}"), "{name} makes up a key");
+        assert!(!body.contains("'{nonce}") && !body.contains("'{limits}"), "{name} makes up a key");
+        assert_eq!(any, body.contains("ipairs(KEYS)"), "{name}: KEYS");
+        let keys = if any { "any".to_owned() } else { told("KEYS").to_string() };
         assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README");
-        assert!(
-            readme.lines().any(|l| l.contains(name) && l.contains(&format!("| {} |", told("KEYS")))),
-            "{name}"
-        );
+        assert!(readme.lines().any(|l| l.contains(name) && l.contains(&format!("| {keys} |"))), "{name}");
         let caller = header.lines().find_map(|line| line.strip_prefix("-- Caller: ")).unwrap();
         let source = caller.split(' ').next().unwrap();
         let source = std::fs::read_to_string(format!("{}/{source}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert!(source.contains(name), "{name} is not called there");
     }
-    assert_eq!(count, 2);
+    assert_eq!(count, 5);
 }

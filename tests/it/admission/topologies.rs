@@ -60,9 +60,8 @@ async fn tls_child() {
     assert_eq!(nonces.redeem(&nonce).await, refused(NonceRefusal::Spent));
 }
 
-#[tokio::test]
-async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
-    let mut master = RedisServer::start().await;
+/// A replica of `master`, and three sentinels that watch over both: with their URL.
+pub(crate) async fn start_sentinels(master: &RedisServer) -> (RedisServer, Vec<RedisServer>, String) {
     let port = master.port().to_string();
     let promoted = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).await;
     eventually("the replica follows", || async {
@@ -71,7 +70,7 @@ async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
     .await;
     let mut sentinels = Vec::new();
     for _ in 0..3 {
-        sentinels.push(RedisServer::start_sentinel(&master).await);
+        sentinels.push(RedisServer::start_sentinel(master).await);
     }
     for sentinel in &sentinels {
         eventually("the sentinels know each other and the replica", || async {
@@ -84,6 +83,13 @@ async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
     }
     let hosts: Vec<_> = sentinels.iter().map(|s| format!("127.0.0.1:{}", s.port())).collect();
     let url = format!("redis-sentinel://{}/main", hosts.join(","));
+    (promoted, sentinels, url)
+}
+
+#[tokio::test]
+async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
+    let mut master = RedisServer::start().await;
+    let (promoted, _sentinels, url) = start_sentinels(&master).await;
     let [a, b, _] = replicas(&url, LIFETIME).await;
     let (unspent, spent, missed) = (a.mint().unwrap(), a.mint().unwrap(), a.mint().unwrap());
     assert_eq!(b.redeem(&spent).await, ACCEPTED);
@@ -102,8 +108,8 @@ async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
     assert!(promoted.keys().await.iter().all(|(_, ttl)| *ttl >= 0));
 }
 
-#[tokio::test]
-async fn a_cluster_serves_nonces_and_a_restarted_node_readmits_nothing() {
+/// Three masters without replicas: with their URL.
+pub(crate) async fn start_cluster() -> (Vec<RedisServer>, String) {
     let mut nodes = Vec::new();
     for _ in 0..3 {
         nodes.push(
@@ -134,7 +140,13 @@ async fn a_cluster_serves_nonces_and_a_restarted_node_readmits_nothing() {
         .await;
     }
     let hosts: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-    let fleet = replicas(&format!("redis-cluster://{}", hosts.join(",")), LIFETIME).await;
+    (nodes, format!("redis-cluster://{}", hosts.join(",")))
+}
+
+#[tokio::test]
+async fn a_cluster_serves_nonces_and_a_restarted_node_readmits_nothing() {
+    let (mut nodes, url) = start_cluster().await;
+    let fleet = replicas(&url, LIFETIME).await;
     let (unspent, spent) = (fleet[0].mint().unwrap(), fleet[0].mint().unwrap());
     // What a node has on disk is older than the mark.
     for node in &nodes {

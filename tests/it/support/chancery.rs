@@ -33,6 +33,16 @@ timeout = "3s"
 [crl]
 interval = "2s"
 
+# Tests share accounts and addresses; those of limits turn on what they need.
+[limits]
+new_orders_per_hour = 0
+active_orders = 0
+key_changes_per_hour = 0
+challenge_responses_per_hour = 0
+new_accounts_per_hour = 0
+failed_validations_per_hour = 0
+duplicate_certificates_per_day = 0
+
 [terms]
 url = "https://www.chancery.test/terms"
 
@@ -80,6 +90,7 @@ pub struct Settings {
     fault: Vec<(String, String)>,
     own_postgres: bool,
     through_proxy: bool,
+    own: Vec<(usize, String, String)>,
 }
 
 impl Settings {
@@ -91,6 +102,12 @@ impl Settings {
     /// With an environment variable, which wins over everything else.
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With an environment variable for one replica of a fleet alone.
+    pub fn set_for(mut self, replica: usize, name: &str, value: impl Into<String>) -> Self {
+        self.own.push((replica, name.to_owned(), value.into()));
         self
     }
 
@@ -216,7 +233,10 @@ impl Deployment {
         let one = |index: usize| {
             let home = home.join(format!("replica{index}"));
             std::fs::create_dir_all(&home).expect("a folder");
-            Replica::new(&home, free_port(), environment.clone(), settings)
+            let mut environment = environment.clone();
+            let own = settings.own.iter().filter(|(replica, ..)| *replica == index);
+            environment.extend(own.map(|(_, name, value)| (name.clone(), value.clone())));
+            Replica::new(&home, free_port(), environment, settings)
         };
         let mut replicas: Vec<_> = (0..settings.replicas.unwrap_or(3)).map(one).collect();
         replicas[0].fault = Mutex::new(settings.fault.clone());

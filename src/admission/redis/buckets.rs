@@ -1,0 +1,131 @@
+//! Buckets of a fleet, in Redis: each call is one script by Redis's own clock (design I-9, LIM-06), over the connection
+//! that the nonces keep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::FromRedisValue;
+use tokio::time::timeout;
+
+use super::RedisNonces;
+use super::link::{Failure, GRACE};
+use super::script::Lua;
+use crate::admission::{AdmissionError, Buckets, Charge, Level, Taken};
+
+/// Begins the key of every bucket. One hash tag for all: a call may take from several buckets, and a Redis Cluster runs a
+/// script only on keys of one slot.
+const PREFIX: &str = "{limits}:";
+
+/// Buckets in Redis.
+pub struct RedisBuckets {
+    nonces: Arc<RedisNonces>,
+    take: Lua,
+    refund: Lua,
+    show: Lua,
+}
+
+impl RedisBuckets {
+    /// Buckets over the connection of `nonces`, which lives on at least as long.
+    pub fn beside(nonces: &Arc<RedisNonces>) -> Self {
+        Self {
+            nonces: Arc::clone(nonces),
+            take: Lua::new(include_str!("../../../lua/bucket_take.lua")),
+            refund: Lua::new(include_str!("../../../lua/bucket_refund.lua")),
+            show: Lua::new(include_str!("../../../lua/bucket_show.lua")),
+        }
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        script: &Lua,
+        keys: impl Iterator<Item = &String>,
+        arguments: &[String],
+    ) -> Result<T, AdmissionError> {
+        let limit = self.nonces.shared.response_timeout + GRACE;
+        let keys: Vec<String> = keys.map(|key| format!("{PREFIX}{key}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
+        timeout(limit, self.call(script, &keys, &arguments))
+            .await
+            .unwrap_or_else(|_| Err(Failure::Late.into()))
+    }
+
+    /// One call. Repeated once if the connection broke: it may have run then, and takes or gives back one use too many,
+    /// which a limit can bear and a refused client hardly; no more than the capacity passes either way.
+    async fn call<T: FromRedisValue>(
+        &self,
+        script: &Lua,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<T, AdmissionError> {
+        let link = &self.nonces.shared.link;
+        let mut live = link.usable().await?;
+        let by_name = script.by_name(keys, arguments);
+        let mut answer = link.run(&live, by_name.query_async(&mut live.handle.clone())).await;
+        if matches!(answer, Err(Failure::Broken(_))) {
+            live = link.usable().await?;
+            answer = link.run(&live, by_name.query_async(&mut live.handle.clone())).await;
+        }
+        if answer.as_ref().is_err_and(Failure::is_missing_script) {
+            let by_text = script.by_text(keys, arguments);
+            answer = link.run(&live, by_text.query_async(&mut live.handle.clone())).await;
+        }
+        Ok(answer?)
+    }
+}
+
+fn strange() -> AdmissionError {
+    AdmissionError::Unavailable("a script's answer has another form than ours".to_owned())
+}
+
+#[async_trait]
+impl Buckets for RedisBuckets {
+    async fn take(&self, charges: &[Charge]) -> Result<Taken, AdmissionError> {
+        let arguments = |charge: &Charge| {
+            let Charge { rate, cost, look, .. } = charge;
+            [rate.interval, rate.capacity.into(), (*cost).into(), i64::from(!look)].map(|n| n.to_string())
+        };
+        let arguments: Vec<String> = charges.iter().flat_map(arguments).collect();
+        let keys = charges.iter().map(|charge| &charge.key);
+        let (refused, wait): (usize, u64) = self.run(&self.take, keys, &arguments).await?;
+        match refused.checked_sub(1) {
+            None => Ok(Taken::All),
+            Some(charge) if charge < charges.len() => {
+                Ok(Taken::Refused { charge, wait: Duration::from_micros(wait) })
+            }
+            Some(_) => Err(strange()),
+        }
+    }
+
+    async fn refund(&self, charges: &[Charge]) -> Result<(), AdmissionError> {
+        let taken = || charges.iter().filter(|charge| !charge.look);
+        let arguments = |charge: &Charge| {
+            [charge.rate.interval, charge.rate.capacity.into(), charge.cost.into()].map(|n| n.to_string())
+        };
+        let arguments: Vec<String> = taken().flat_map(arguments).collect();
+        self.run::<i64>(&self.refund, taken().map(|charge| &charge.key), &arguments).await.map(|_| ())
+    }
+
+    async fn show(&self, keys: &[String]) -> Result<Vec<Level>, AdmissionError> {
+        let told: Vec<i64> = self.run(&self.show, keys.iter(), &[]).await?;
+        let levels: Vec<Level> = told
+            .chunks_exact(2)
+            .map(|pair| match pair {
+                [until_full, interval] => Level::new(*until_full, *interval),
+                _ => Level::default(),
+            })
+            .collect();
+        if levels.len() == keys.len() { Ok(levels) } else { Err(strange()) }
+    }
+
+    async fn reset(&self, keys: &[String]) -> Result<(), AdmissionError> {
+        let link = &self.nonces.shared.link;
+        for key in keys {
+            let live = link.usable().await?;
+            let command = redis::cmd("DEL").arg(format!("{PREFIX}{key}")).to_owned();
+            link.run(&live, command.query_async::<i64>(&mut live.handle.clone())).await?;
+        }
+        Ok(())
+    }
+}

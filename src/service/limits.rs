@@ -1,0 +1,76 @@
+//! What the use cases need of limits: to charge, to tell a refusal, and to keep up with the operator's overrides.
+
+use std::time::Duration;
+
+use super::Services;
+use super::refusal::{Refusal, ServiceError};
+use crate::acme::id::AccountId;
+use crate::acme::time::Timestamp;
+use crate::limits::{Limit, LimitError};
+use crate::storage::{ActiveCap, StorageError};
+
+/// The longest that a client is sent away for active orders: it may finish one of them long before they end.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+impl From<LimitError> for ServiceError {
+    fn from(error: LimitError) -> Self {
+        match error {
+            LimitError::Exceeded(exceeded) => Self::Refused(Refusal::RateLimited(Box::new(exceeded))),
+            LimitError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+/// The cap on an account's active orders, if there is one for it.
+pub(super) fn active_cap(services: &Services, account: &AccountId) -> Option<ActiveCap> {
+    let most = services.limits.capacity(Limit::ActiveOrders, account.as_str());
+    (most > 0).then(|| ActiveCap { most, now: services.now() })
+}
+
+/// The refusal of an order too many: it may be placed when enough of the active ones have ended by themselves.
+pub(super) async fn too_many_active(
+    services: &Services,
+    account: &AccountId,
+    cap: ActiveCap,
+) -> ServiceError {
+    let now = services.now();
+    let ends = match services.store.active_order_ends(account, now).await {
+        Ok(ends) => ends,
+        Err(error) => return error.into(),
+    };
+    // With more active than allowed (the cap was lowered), more than one must end.
+    let needed = ends.len().saturating_sub(usize::try_from(cap.most).unwrap_or(usize::MAX));
+    let wait = ends.get(needed).map_or(Duration::ZERO, |end| end.since(now)).min(LONGEST);
+    LimitError::from(services.limits.exceeded(Limit::ActiveOrders, cap.most, wait)).into()
+}
+
+/// Reads the operator's overrides again if they have changed.
+pub async fn refresh_overrides(services: &Services) -> Result<(), ServiceError> {
+    let version = services.store.limit_overrides_version().await?;
+    if services.limits.overrides_version() == Some(version) {
+        return Ok(());
+    }
+    // Read after the version: a change in between is read again at the next look.
+    let all = services.store.limit_overrides().await?;
+    let known = all.into_iter().filter_map(|each| {
+        let limit = Limit::parse(&each.limit);
+        if limit.is_none() {
+            tracing::warn!(limit = each.limit, "an override names a limit that this version does not know");
+        }
+        Some((limit?, each.key, each.capacity))
+    });
+    let known: Vec<_> = known.collect();
+    tracing::info!(version, overrides = known.len(), "the overrides of limits were read");
+    services.limits.override_with(version, known);
+    Ok(())
+}
+
+/// How many active orders an account has, and when the first of them ends: for the operator.
+pub async fn active_orders(
+    store: &crate::storage::Store,
+    account: &AccountId,
+    now: Timestamp,
+) -> Result<(usize, Option<Timestamp>), StorageError> {
+    let ends = store.active_order_ends(account, now).await?;
+    Ok((ends.len(), ends.first().copied()))
+}
