@@ -55,7 +55,7 @@ pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
     let Database::Sqlite(path) = &config.database else {
         let store = open_store(config).await?;
         migrate(&store).await?;
-        return Ok(store);
+        return in_fleet_time(store).await;
     };
     // A replica that has the file has migrated it; otherwise nobody else may use it while it is migrated.
     match open_store(config).await {
@@ -66,6 +66,15 @@ pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
         },
     }
     Ok(Store::sqlite_beside(path).await?)
+}
+
+/// A command compares its clock with the database's once.
+async fn in_fleet_time(store: Store) -> Result<Store, StartError> {
+    let clock = FleetClock::default();
+    if let Some(database) = store.database_now().await? {
+        clock.set_offset_micros(database - FleetClock::machine_now().micros());
+    }
+    Ok(store.with_clock(Arc::new(clock)))
 }
 
 /// What the secrets of external account keys are sealed under: the key of the configuration, or for a process without
@@ -256,7 +265,7 @@ async fn services(
     clock: &Arc<FleetClock>,
     issuer: &LocalIssuer,
 ) -> Result<Services, StartError> {
-    let store = open_store(config).await?;
+    let store = open_store(config).await?.with_clock(Arc::clone(clock));
     migrate(&store).await?;
     let sealing = open_sealing(config)?;
     external_accounts::check_sealing(&store, sealing.as_ref()).await?;

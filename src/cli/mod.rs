@@ -1,8 +1,8 @@
 //! The command line: what can be asked for, and the help that teaches it. Nothing is done in this file; commands that are
 //! more than a call have one of their own.
 
+pub mod audit;
 pub mod eab;
-
 pub mod limits;
 
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::acme::profile::KeyType;
+use audit::AuditCommand;
 use eab::EabCommand;
 
 pub use limits::LimitsCommand;
@@ -75,6 +76,10 @@ pub enum Command {
     /// Keys for external account binding: who may have an account.
     #[command(subcommand)]
     Eab(EabCommand),
+    /// Read the audit trail: who changed what, when, from where, and by which request.
+    ///
+    /// It works while replicas run, and changes nothing. Events are kept for retention.audit.
+    Audit(AuditCommand),
     /// Show and reset what clients have used of the limits, and give single ones other limits.
     #[command(subcommand)]
     Limits(LimitsCommand),
@@ -180,6 +185,8 @@ mod tests {
             parsed("chancery check --reference"),
             Command::Check(Check { reference: true, configured: Configured::default() })
         );
+        let Command::Audit(audit) = parsed("chancery audit --all --json") else { panic!("not audit") };
+        assert!(audit.json && audit.about.all);
         let Command::Ca(CaCommand::Init(init)) = parsed("chancery ca init --name Example --key rsa3072")
         else {
             panic!("not ca init");
@@ -195,6 +202,7 @@ mod tests {
         assert_eq!(list, Command::Eab(EabCommand::List(eab::EabList { configured })));
         for line in [
             "chancery",
+            "chancery audit --since 1h",
             "chancery ca init --key ed25519",
             "chancery migrate --local",
             "chancery serve x",

@@ -5,6 +5,7 @@
 //! answer (`None`, `false`), not an error. No method holds a connection across anything but its own statements.
 
 mod accounts;
+pub mod audit;
 mod authorizations;
 mod certificates;
 mod crls;
@@ -30,6 +31,7 @@ use sqlx::any::AnyRow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, Connection};
 
+pub use audit::Trail;
 pub use authorizations::ValidationJob;
 pub use crls::Crl;
 pub use dialect::Dialect;
@@ -42,6 +44,7 @@ pub use orders::{ActiveCap, NewOrderRows, Placing};
 pub use replicas::Replica;
 pub use sweeps::{Cursor, Sweep, Swept};
 
+use crate::acme::time::FleetClock;
 use loan::{Loan, in_time};
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
@@ -52,6 +55,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "limits", include_str!("../../migrations/0002_limits.sql")),
     (3, "external_accounts", include_str!("../../migrations/0003_external_accounts.sql")),
     (4, "sweeper", include_str!("../../migrations/0004_sweeper.sql")),
+    (5, "audit", include_str!("../../migrations/0005_audit.sql")),
 ];
 
 /// What follows a migration on Postgres.
@@ -62,6 +66,8 @@ const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[(2, include_str!("../../migrations
 pub struct Store {
     dialect: Dialect,
     pool: AnyPool,
+    /// Dates the events of the audit trail.
+    clock: Arc<FleetClock>,
     /// SQLite only: all writes go through it.
     writer: Option<Writer>,
     /// SQLite only: holds the lock that keeps a second process off the file.
@@ -74,7 +80,7 @@ impl Store {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::Postgres;
         let pool = dialect.pool(connections).connect_lazy(url)?;
-        Ok(Self { dialect, pool, writer: None, _lock: None })
+        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
@@ -103,7 +109,14 @@ impl Store {
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
         let pool = dialect.pool(4).connect(&url).await?;
-        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: None })
+        let writer = Some(Writer::start(writers));
+        Ok(Self { dialect, pool, clock: Arc::default(), writer, _lock: None })
+    }
+
+    /// The same store, whose audit trail goes by `clock`.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<FleetClock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Opens the SQLite file `path` to look at it only, also while a server uses it.
@@ -111,7 +124,7 @@ impl Store {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::Sqlite;
         let pool = dialect.pool(1).connect(&format!("sqlite://{}?mode=ro", path.display())).await?;
-        Ok(Self { dialect, pool, writer: None, _lock: None })
+        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Which database this is.
@@ -225,6 +238,7 @@ fn placeholders(first: usize, rows: usize, columns: usize) -> String {
 pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     let files = [
         accounts::ALL,
+        audit::ALL,
         authorizations::ALL,
         certificates::ALL,
         crls::ALL,
@@ -237,6 +251,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
+    all.push(("EVENTS_OF_AUTHORIZATIONS", audit::events_of_authorizations_statement(2)));
     all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
@@ -245,7 +260,18 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     if dialect == Dialect::Postgres {
         all.push(("LOCK_ACTIVE_ORDERS", orders::LOCK_ACTIVE_ORDERS.to_owned()));
         all.push(("INSERT_ORDER_CAPPED", orders::insert_capped_statement(2, 3)));
-        all.extend(finalization::POSTGRES.iter().map(|(name, text)| (*name, (*text).to_owned())));
+        all.extend(finalization::postgres_statements());
+        let audited = [
+            accounts::AUDITED,
+            authorizations::AUDITED,
+            certificates::AUDITED,
+            external_accounts::AUDITED,
+            finalization::AUDITED,
+            limit_overrides::AUDITED,
+        ];
+        let audited = audited.into_iter().flatten();
+        let name = |text: &'static str| text.lines().next().unwrap_or(text);
+        all.extend(audited.map(|(text, per_row)| (name(text), audit::audited_statement(text, *per_row))));
     }
     all
 }

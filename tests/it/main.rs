@@ -5,6 +5,7 @@
 
 mod accounts;
 mod admission;
+mod audit;
 mod authorizations;
 mod caa;
 mod certificates;
