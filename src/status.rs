@@ -140,8 +140,8 @@ impl fmt::Display for Status {
         if !self.replicas.is_empty() {
             writeln!(
                 f,
-                "  {:<32}  {:<6}  {:>8}  {:>8}  {:<8}  {:<21}  {}",
-                "id", "state", "up for", "seen", "version", "listen", "ops"
+                "  {:<32}  {:<6}  {:>8}  {:>8}  {:<8}  {:<21}  ops",
+                "id", "state", "up for", "seen", "version", "listen"
             )?;
         }
         f.write_str(&table)
