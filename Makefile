@@ -5,7 +5,7 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux curl c
                  mount postgresql redis-server redis-sentinel haproxy pebble \
                  lego certbot acme-tiny uacme dehydrated caddy
 
-.PHONY: run build test test-only fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-sweep-million fmt lint fuzz loadtest docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -24,6 +24,12 @@ test:
 
 test-only:
 	cargo test --workspace --features faults
+
+## Sweep a million expired orders under load: does new-order slow down? (minutes; RATE flows a second, default 50)
+test-sweep-million:
+	@scripts/install $(TEST_PACKAGES)
+	cargo build --release --workspace
+	cargo test --release --workspace --test it sweeper::million -- --include-ignored --nocapture
 
 fmt:
 	cargo fmt --all --check

@@ -10,7 +10,7 @@ use chancery::config::{self, Config, Sources};
 use chancery::pki::authority::{self, AuthorityKey};
 use chancery::server::{self, StartError};
 use chancery::storage::audit::on_behalf_of;
-use chancery::telemetry;
+use chancery::{status, telemetry};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -45,6 +45,14 @@ fn run(command: Command) -> Result<(), StartError> {
                 let store = server::open_store(&config).await?;
                 server::migrate(&store).await
             })
+        }
+        Command::Status(configured) => {
+            let config = load(&configured, false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            print!("{}", runtime()?.block_on(status::read(&config))?);
+            Ok(())
         }
         Command::Check(check) if check.reference => {
             print!("{}", config::reference_markdown());

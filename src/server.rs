@@ -8,8 +8,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::acme::id::ReplicaId;
 use crate::acme::identifier::Identifier;
-use crate::acme::time::{Clock, FleetClock};
+use crate::acme::time::{Clock, FleetClock, Timestamp};
 use crate::admission::{MemoryBuckets, MemoryNonces, Nonces, RedisBuckets, RedisConfig, RedisNonces};
 use crate::config::{Config, Database, Tls};
 use crate::http::{App, operations};
@@ -21,10 +22,10 @@ use crate::pki::chain;
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
 use crate::service::{self, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
-use crate::storage::{StorageError, Store};
+use crate::storage::{Replica, StorageError, Store};
 use crate::telemetry::Metrics;
 use crate::validation::ValidationConfig;
-use crate::worker;
+use crate::worker::{self, WorkerConfig};
 
 /// Why a replica cannot start; the text says what to do.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -199,6 +200,23 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
+fn worker_config(config: &Config, now: Timestamp) -> WorkerConfig {
+    WorkerConfig {
+        tick: config.job.tick,
+        replica: Replica {
+            id: ReplicaId::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: config.listen.to_string(),
+            ops_listen: config.ops_listen.to_string(),
+            started_at: now,
+            seen_at: now,
+        },
+        leader_lease: config.leader_lease,
+        sweep_interval: config.sweep_interval,
+        retention: config.retention,
+    }
+}
+
 /// Nonces and limits: of the fleet in Redis, or of this process alone.
 async fn admission(
     config: &Config,
@@ -303,7 +321,8 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
         stop.clone(),
         drain,
     ));
-    let working = tokio::spawn(worker::run(Arc::clone(&services), clock, config.job.tick, stop.clone()));
+    let working = worker_config(&config, services.now());
+    let working = tokio::spawn(worker::run(Arc::clone(&services), clock, working, stop.clone()));
     let stopped = CancellationToken::new();
     let rendering = metrics.clone();
     let router = operations::router(Arc::clone(&services), Arc::new(move || rendering.render()));

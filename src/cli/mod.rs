@@ -66,6 +66,10 @@ pub enum Command {
     ///
     /// Then the issuer's files, Postgres and Redis are tried, without changing anything. Secrets are not shown. Ends with status 1, and everything that is wrong, if it cannot be used.
     Check(Check),
+    /// Show the fleet: its replicas, the leader, what waits and what is due.
+    ///
+    /// Asks the database, and Redis where there is one, by the configuration of the replicas.
+    Status(Configured),
     /// Make a certificate authority.
     #[command(subcommand)]
     Ca(CaCommand),
@@ -173,6 +177,10 @@ mod tests {
             Command::Serve(Serve { local: true, configured: configured.clone() })
         );
         assert_eq!(parsed("chancery migrate"), Command::Migrate(Configured::default()));
+        assert_eq!(
+            parsed("chancery status --config c.toml --data-dir d"),
+            Command::Status(configured.clone())
+        );
         assert_eq!(
             parsed("chancery check --reference"),
             Command::Check(Check { reference: true, configured: Configured::default() })

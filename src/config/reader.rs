@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::identifier::Identifier;
 use crate::acme::profile::{AuthorizationMode, KeyType, Profile};
+use crate::worker::Retention;
 
 use super::fault::{ConfigError, Fault};
 use super::kind::Value;
@@ -180,6 +181,13 @@ impl Reader {
             limits: self.limits(&external_url),
             shutdown_timeout: self.span("shutdown.timeout"),
             job: self.job(),
+            leader_lease: self.span("leader.lease"),
+            sweep_interval: self.span("sweep.interval"),
+            retention: Retention {
+                orders: self.span("retention.orders"),
+                authorizations: self.span("retention.authorizations"),
+                certificates: self.span("retention.certificates"),
+            },
             log: self.log(),
             effective: reference::effective(&self.gathered.entries),
             data_dir,

@@ -18,8 +18,8 @@ macro_rules! begin_order {
     () => {
         "UPDATE orders SET progress = 'processing', serial = $1, lease_token = $11, lease_until = $12, claims = 1 \
          WHERE id = $2 AND account_id = $3 AND progress = 'open' AND expires_at > $13 \
-         AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id \
-           WHERE l.order_id = $2 AND (z.outcome <> 'valid' OR z.expires_at <= $13)) \
+         AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
+           WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $13)) \
          AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
     };
 }
@@ -53,8 +53,8 @@ statements! {
 
 const BEGIN_ORDER: &str = "-- BEGIN_ORDER\nUPDATE orders SET progress = 'processing', serial = $1, lease_token = $3, \
      lease_until = $4, claims = 1 WHERE id = $2 AND account_id = $5 AND progress = 'open' AND expires_at > $6 \
-     AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id \
-       WHERE l.order_id = $2 AND (z.outcome <> 'valid' OR z.expires_at <= $6)) \
+     AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
+       WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $6)) \
      AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id";
 const INSERT_RESERVATION: &str = concat!(
     "-- INSERT_RESERVATION\nINSERT INTO certificates (",

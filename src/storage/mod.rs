@@ -13,11 +13,14 @@ mod dialect;
 mod error;
 mod external_accounts;
 mod finalization;
+mod leader;
 mod limit_overrides;
 mod loan;
 mod orders;
+mod replicas;
 mod row;
 mod statement;
+mod sweeps;
 mod writer;
 
 use std::fs::File;
@@ -35,8 +38,11 @@ pub use dialect::Dialect;
 pub use error::StorageError;
 pub use external_accounts::Bound;
 pub use finalization::{IssuanceJob, Reservation};
+pub use leader::{Leader, Term};
 pub use limit_overrides::LimitOverride;
 pub use orders::{ActiveCap, NewOrderRows, Placing};
+pub use replicas::Replica;
+pub use sweeps::{Cursor, Sweep, Swept};
 
 use crate::acme::time::FleetClock;
 use loan::{Loan, in_time};
@@ -48,6 +54,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "limits", include_str!("../../migrations/0002_limits.sql")),
     (3, "external_accounts", include_str!("../../migrations/0003_external_accounts.sql")),
+    (4, "sweeper", include_str!("../../migrations/0004_sweeper.sql")),
     (5, "audit", include_str!("../../migrations/0005_audit.sql")),
 ];
 
@@ -110,6 +117,14 @@ impl Store {
     #[must_use]
     pub fn with_clock(self, clock: Arc<FleetClock>) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Opens the SQLite file `path` to look at it only, also while a server uses it.
+    pub async fn sqlite_read_only(path: &Path) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::Sqlite;
+        let pool = dialect.pool(1).connect(&format!("sqlite://{}?mode=ro", path.display())).await?;
+        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Which database this is.
@@ -229,8 +244,10 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
         crls::ALL,
         external_accounts::ALL,
         finalization::ALL,
+        leader::ALL,
         limit_overrides::ALL,
         orders::ALL,
+        replicas::ALL,
     ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
@@ -239,6 +256,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
+    all.extend(sweeps::all_statements(dialect));
     if dialect == Dialect::Postgres {
         all.push(("LOCK_ACTIVE_ORDERS", orders::LOCK_ACTIVE_ORDERS.to_owned()));
         all.push(("INSERT_ORDER_CAPPED", orders::insert_capped_statement(2, 3)));

@@ -39,7 +39,7 @@ statements! {
         LEFT JOIN order_authorizations l ON l.order_id = o.id \
         LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE o.id = $1 ORDER BY l.position";
     ORDERS_OF_ACCOUNT = "SELECT o.id FROM orders o WHERE o.account_id = $1 AND o.id > $2 AND o.progress <> 'invalid' \
-        ORDER BY o.id LIMIT $3";
+        AND (o.progress = 'valid' OR o.expires_at > $4) ORDER BY o.id LIMIT $3";
     /// An upper bound of the active orders, cheaper than their number.
     OPEN_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", open!();
     ACTIVE_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", active!();
@@ -355,14 +355,16 @@ impl Store {
         row::order(&self.read(ORDER, parameters![id]).await?, 0)
     }
 
-    /// A page of an account's orders, oldest first: at most `limit` that come after `after` (ACC-09).
+    /// A page of an account's orders, oldest first: at most `limit` that come after `after` and are not over without a
+    /// certificate at `now` (ACC-09).
     pub async fn orders_of_account(
         &self,
         account: &AccountId,
         after: &str,
         limit: i64,
+        now: Timestamp,
     ) -> Result<Vec<OrderId>, StorageError> {
-        let rows = self.read(ORDERS_OF_ACCOUNT, parameters![account, after, limit]).await?;
+        let rows = self.read(ORDERS_OF_ACCOUNT, parameters![account, after, limit, now]).await?;
         let read = |row: &sqlx::any::AnyRow| {
             let id: String = sqlx::Row::try_get(row, 0)?;
             OrderId::parse(&id).ok_or(StorageError::Corrupt { table: "orders", column: "id", row: id })
