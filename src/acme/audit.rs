@@ -94,12 +94,16 @@ actions! {
     AuthorizationDeactivated = "authorization.deactivated";
     /// A challenge was not fulfilled.
     AuthorizationFailed = "authorization.failed";
+    /// Expired authorizations were deleted, as many as the detail counts.
+    AuthorizationSwept = "authorization.swept";
     /// A challenge was fulfilled.
     AuthorizationValidated = "authorization.validated";
     /// A certificate was signed and is on record.
     CertificateIssued = "certificate.issued";
     /// A certificate was revoked (RFC 8555 §7.6).
     CertificateRevoked = "certificate.revoked";
+    /// Expired certificates were deleted, as many as the detail counts.
+    CertificateSwept = "certificate.swept";
     /// A key for external accounts was made (RFC 8555 §7.3.4).
     ExternalAccountKeyCreated = "external_account_key.created";
     /// Such a key was withdrawn.
@@ -110,12 +114,16 @@ actions! {
     LimitOverrideRemoved = "limit_override.removed";
     /// A key was given a capacity of its own of a limit.
     LimitOverrideSet = "limit_override.set";
+    /// Orders expired unfinished and were marked so, as many as the detail counts.
+    OrderExpired = "order.expired";
     /// An order ended without a certificate.
     OrderFailed = "order.failed";
     /// An order was placed, with its new authorizations (RFC 8555 §7.4).
     OrderPlaced = "order.placed";
     /// An order was finalized, and its serial is on record.
     OrderProcessing = "order.processing";
+    /// Orders that were over were deleted, as many as the detail counts.
+    OrderSwept = "order.swept";
 }
 
 /// One entry of the trail.

@@ -107,7 +107,7 @@ async fn open(config: &Config) -> Result<Store, StartError> {
         Database::Sqlite(path) if !path.exists() => {
             Err(format!("there is no database at {}: no server ran here yet", path.display()).into())
         }
-        Database::Sqlite(path) => Ok(Store::sqlite_beside(path).await?),
+        Database::Sqlite(path) => Ok(Store::sqlite_read_only(path).await?),
         Database::Postgres(_) => server::open_store(config).await,
     }
 }

@@ -187,6 +187,7 @@ impl Reader {
                 orders: self.span("retention.orders"),
                 authorizations: self.span("retention.authorizations"),
                 certificates: self.span("retention.certificates"),
+                audit: self.span("retention.audit"),
             },
             log: self.log(),
             effective: reference::effective(&self.gathered.entries),

@@ -118,6 +118,22 @@ pub(super) fn arm(first: usize, from: &str, per_row: Option<PerRow>) -> String {
     format!("audited AS (INSERT INTO audit_events ({}) SELECT {values} FROM {from})", columns!())
 }
 
+/// The arm `audited` of a Postgres statement that changes many rows of no account's own: one event for all, if there is
+/// one, which counts them.
+pub(super) fn counting_arm(first: usize, from: &str) -> String {
+    let arm = arm(first, from, None);
+    let detail = format!("CAST(${} AS TEXT) FROM {from}", first + COLUMNS - 1);
+    let counted = format!("'{{\"rows\":' || COUNT(*) || '}}' FROM {from} HAVING COUNT(*) > 0");
+    arm.replace(&detail, &counted)
+}
+
+/// The values of [`counting_arm`]'s event: all but the detail.
+pub(super) fn counting_parameters(event: &Event) -> Vec<Parameter> {
+    let mut values = event_parameters(event);
+    values.pop();
+    values
+}
+
 /// On Postgres, the statement `text` (which answers a row for each that it changed) together with its events, whose values
 /// follow those of `text`.
 pub(super) fn audited_statement(text: &str, per_row: Option<PerRow>) -> String {
@@ -343,6 +359,11 @@ mod tests {
         assert!(
             each.contains("substr(CAST($1 AS TEXT), 1, 16) || substr(changed.id, 17), CAST($2"),
             "{each}"
+        );
+        let all = counting_arm(8, "gone");
+        assert!(
+            all.contains(r#"CAST($17 AS TEXT), '{"rows":' || COUNT(*) || '}' FROM gone HAVING"#),
+            "{all}"
         );
         assert!(each.contains("COALESCE(CAST($6 AS TEXT), changed.id), CAST($7"), "{each}");
     }

@@ -7,11 +7,14 @@
 //! takes it out of the indexes of open orders and of jobs; its error is left empty, so that it goes on to say what it
 //! said before (`Order::failure`).
 
+use serde_json::json;
 use sqlx::Row;
 
+use super::audit::{self, append, counting_arm, counting_parameters};
 use super::leader::Term;
 use super::statement::{Parameter, parameters, run};
 use super::{Dialect, StorageError, Store};
+use crate::acme::audit::{Action, Event};
 use crate::acme::time::Timestamp;
 
 /// What is swept, in the order in which it is swept: what ends first makes room for what rests on it.
@@ -29,6 +32,8 @@ pub enum Sweep {
     Certificates,
     /// Replicas that were not seen for long: forgotten.
     Replicas,
+    /// Events of the audit trail: deleted.
+    AuditEvents,
 }
 
 /// Where a sweep is in its index: everything up to here has been looked at.
@@ -83,13 +88,14 @@ const OLDEST_AMONG: u32 = 500;
 
 impl Sweep {
     /// All sweeps, in their order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ExpiredOrders,
         Self::Jobs,
         Self::FinishedOrders,
         Self::Authorizations,
         Self::Certificates,
         Self::Replicas,
+        Self::AuditEvents,
     ];
 
     /// The word for it in logs and metrics.
@@ -101,6 +107,18 @@ impl Sweep {
             Self::Authorizations => "authorizations",
             Self::Certificates => "certificates",
             Self::Replicas => "replicas",
+            Self::AuditEvents => "audit_events",
+        }
+    }
+
+    /// What the audit trail says of rows that it changed, if they are of a kind that has a trail.
+    const fn action(self) -> Option<Action> {
+        match self {
+            Self::ExpiredOrders => Some(Action::OrderExpired),
+            Self::FinishedOrders => Some(Action::OrderSwept),
+            Self::Authorizations => Some(Action::AuthorizationSwept),
+            Self::Certificates => Some(Action::CertificateSwept),
+            Self::Jobs | Self::Replicas | Self::AuditEvents => None,
         }
     }
 
@@ -152,6 +170,14 @@ impl Sweep {
                 index: ("seen_at", "id"),
                 only: None,
                 change: "DELETE FROM replicas",
+                after: None,
+            },
+            Self::AuditEvents => Walk {
+                name: "AUDIT_EVENTS",
+                table: "audit_events",
+                index: ("at", "id"),
+                only: None,
+                change: "DELETE FROM audit_events",
                 after: None,
             },
         }
@@ -215,16 +241,22 @@ impl Walk {
     }
 }
 
-/// What changes rows, in the order in which it runs; the last answers the keys. Orders go together with their links:
-/// in one statement on Postgres, in one transaction on SQLite.
+/// What changes rows, in the order in which it runs; the last answers the keys. Orders go together with their links, and
+/// what has a trail with its event: in one statement on Postgres, in one transaction on SQLite.
 fn change_statements(sweep: Sweep, dialect: Dialect) -> Vec<String> {
     let walk = sweep.walk();
     let (name, change) = (walk.name, walk.change());
+    // The event's values follow those of the page and the fence.
+    let audited = || counting_arm(8, "gone");
     match (sweep, dialect) {
         (Sweep::FinishedOrders, Dialect::Postgres) => vec![format!(
             "-- SWEEP_{name}\nWITH gone AS ({change}), unlinked AS (DELETE FROM order_authorizations \
-             WHERE order_id IN (SELECT id FROM gone)) SELECT id FROM gone"
+             WHERE order_id IN (SELECT id FROM gone)), {} SELECT id FROM gone",
+            audited()
         )],
+        (_, Dialect::Postgres) if sweep.action().is_some() => {
+            vec![format!("-- SWEEP_{name}\nWITH gone AS ({change}), {} SELECT * FROM gone", audited())]
+        }
         (Sweep::FinishedOrders, Dialect::Sqlite) => vec![
             format!(
                 "-- SWEEP_{name}_LINKS\nDELETE FROM order_authorizations WHERE order_id IN ({}) AND {FENCE}",
@@ -267,23 +299,42 @@ impl Store {
             None => None,
         };
         let fence = parameters![term.epoch, &term.holder, now];
-        let values: Vec<Parameter> = [place(limit), fence].concat();
-        let mut texts = change_statements(sweep, self.dialect);
-        if texts.len() == 1
-            && let Some(text) = texts.pop()
-        {
-            return Ok(Swept { rows: self.write(text, values).await?.len(), next });
+        let rows = self.change(sweep, [place(limit), fence].concat()).await?;
+        Ok(Swept { rows, next })
+    }
+
+    /// Changes one page, together with its event in the audit trail. Answers how many rows it changed.
+    async fn change(&self, sweep: Sweep, values: Vec<Parameter>) -> Result<usize, StorageError> {
+        let dialect = self.dialect;
+        let event = sweep.action().map(|action| self.event(action));
+        let counted = |event: Event, rows: usize| event.detail(json!({"rows": rows}));
+        let mut texts = change_statements(sweep, dialect);
+        let rows = match texts.pop() {
+            Some(text) if dialect == Dialect::Postgres => {
+                let more = event.as_ref().map(counting_parameters).unwrap_or_default();
+                self.write(text, [values, more].concat()).await?.len()
+            }
+            last => {
+                let event = event.clone();
+                let work = self.transaction(Box::new(move |connection| {
+                    Box::pin(async move {
+                        let mut rows = 0;
+                        for text in texts.into_iter().chain(last) {
+                            rows = run(connection, text.into(), values.clone()).await?.len();
+                        }
+                        if let Some(event) = event.filter(|_| rows > 0) {
+                            append(connection, &counted(event, rows)).await?;
+                        }
+                        Ok(rows)
+                    })
+                }));
+                work.await?
+            }
+        };
+        if let Some(event) = event.filter(|_| rows > 0) {
+            audit::log(&counted(event, rows));
         }
-        let rows = self.transaction(Box::new(move |connection| {
-            Box::pin(async move {
-                let mut rows = 0;
-                for text in texts {
-                    rows = run(connection, text.into(), values.clone()).await?.len();
-                }
-                Ok(rows)
-            })
-        }));
-        Ok(Swept { rows: rows.await?, next })
+        Ok(rows)
     }
 
     /// When the oldest row became due that a sweep would take now; `None` if there is none. Looks at a bounded number of

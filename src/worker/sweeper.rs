@@ -37,6 +37,8 @@ pub struct Retention {
     pub authorizations: Duration,
     /// Certificates, after their expiry.
     pub certificates: Duration,
+    /// Events of the audit trail.
+    pub audit: Duration,
 }
 
 impl Retention {
@@ -48,6 +50,7 @@ impl Retention {
             Sweep::Authorizations => self.authorizations,
             Sweep::Certificates => self.certificates,
             Sweep::Replicas => FORGOTTEN,
+            Sweep::AuditEvents => self.audit,
         })
     }
 }
@@ -215,7 +218,8 @@ mod tests {
     #[test]
     fn nothing_is_due_before_its_retention_is_over() {
         let day = |days: u64| Duration::from_secs(days * 86_400);
-        let retention = Retention { orders: day(1), authorizations: day(2), certificates: day(3) };
+        let retention =
+            Retention { orders: day(1), authorizations: day(2), certificates: day(3), audit: day(4) };
         let now = Timestamp::from_seconds(10 * 86_400);
         for (sweep, before) in [
             (Sweep::ExpiredOrders, GRACE),
@@ -224,6 +228,7 @@ mod tests {
             (Sweep::Authorizations, day(2)),
             (Sweep::Certificates, day(3)),
             (Sweep::Replicas, FORGOTTEN),
+            (Sweep::AuditEvents, day(4)),
         ] {
             assert_eq!(retention.due(sweep, now), now.minus(before), "{sweep:?}");
         }

@@ -35,6 +35,7 @@ wire_tests! {
 
 #[cfg(feature = "faults")]
 mod deaths;
+mod retention;
 
 /// The last part of a URL.
 fn id(url: &str) -> &str {

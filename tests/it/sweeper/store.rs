@@ -217,7 +217,7 @@ fn i_12_every_statement_finds_its_rows_by_an_index() {
     let statements: Vec<_> = all_statements(Dialect::Postgres).into_iter().filter(is_ours).collect();
     assert!(statements.len() >= 6 * 3 + 7, "{statements:?}");
     for (name, text) in statements {
-        let highest = (1..=9).rev().find(|n| text.contains(&format!("${n}"))).unwrap_or(0);
+        let highest = (1..=30).rev().find(|n| text.contains(&format!("${n}"))).unwrap_or(0);
         let nothing =
             if highest == 0 { String::new() } else { format!("({})", vec!["NULL"; highest].join(",")) };
         let plan = Postgres::shared().psql(
