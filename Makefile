@@ -5,7 +5,7 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux curl c
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
                  lego certbot acme-tiny uacme dehydrated caddy
 
-.PHONY: run build test test-only test-faults fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-faults test-sweep-million fmt lint fuzz loadtest docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -30,6 +30,12 @@ test-only:
 test-faults:
 	@scripts/install $(TEST_PACKAGES)
 	cargo test --workspace --features faults --test it faults::the_whole_run -- --ignored --nocapture
+
+## Sweep a million expired orders under load: does new-order slow down? (minutes; RATE flows a second, default 50)
+test-sweep-million:
+	@scripts/install $(TEST_PACKAGES)
+	cargo build --release --workspace
+	cargo test --release --workspace --test it sweeper::million -- --include-ignored --nocapture
 
 fmt:
 	cargo fmt --all --check

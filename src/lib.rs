@@ -24,4 +24,5 @@ pub mod cli;
 pub mod config;
 pub mod listener;
 pub mod server;
+pub mod status;
 pub mod telemetry;

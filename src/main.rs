@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use chancery::acme::audit::Origin;
 use chancery::acme::profile::KeyType;
 use chancery::acme::time::FleetClock;
-use chancery::cli::{self, CaCommand, CaInit, Cli, Command, Configured, eab};
+use chancery::cli::{self, CaCommand, CaInit, Cli, Command, Configured, audit, eab};
 use chancery::config::{self, Config, Sources};
 use chancery::pki::authority::{self, AuthorityKey};
 use chancery::server::{self, StartError};
-use chancery::telemetry;
+use chancery::storage::audit::on_behalf_of;
+use chancery::{status, telemetry};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -44,6 +46,14 @@ fn run(command: Command) -> Result<(), StartError> {
                 server::migrate(&store).await
             })
         }
+        Command::Status(configured) => {
+            let config = load(&configured, false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            print!("{}", runtime()?.block_on(status::read(&config))?);
+            Ok(())
+        }
         Command::Check(check) if check.reference => {
             print!("{}", config::reference_markdown());
             Ok(())
@@ -59,7 +69,7 @@ fn run(command: Command) -> Result<(), StartError> {
             rustls::crypto::aws_lc_rs::default_provider()
                 .install_default()
                 .map_err(|_| "TLS cannot be set up")?;
-            print!("{}", runtime()?.block_on(cli::limits::run(&config, &command))?);
+            print!("{}", runtime()?.block_on(by_operator(cli::limits::run(&config, &command)))?);
             Ok(())
         }
         Command::Eab(command) => {
@@ -68,10 +78,26 @@ fn run(command: Command) -> Result<(), StartError> {
                 .install_default()
                 .map_err(|_| "TLS cannot be set up")?;
             telemetry::start_log(config.log.format, &config.log.level)?;
-            print!("{}", runtime()?.block_on(eab::run(&command, &config))?);
+            print!("{}", runtime()?.block_on(by_operator(eab::run(&command, &config)))?);
+            Ok(())
+        }
+        Command::Audit(command) => {
+            let config = load(&command.configured, false)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| "TLS cannot be set up")?;
+            let out = &mut std::io::stdout().lock();
+            if runtime()?.block_on(audit::run(&command, &config, out))? == 0 {
+                eprintln!("the trail has nothing of this");
+            }
             Ok(())
         }
     }
+}
+
+/// What the command changes, the operator does.
+fn by_operator<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    on_behalf_of(Origin::operator(), work)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {

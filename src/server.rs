@@ -8,8 +8,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::acme::id::ReplicaId;
 use crate::acme::identifier::Identifier;
-use crate::acme::time::{Clock, FleetClock};
+use crate::acme::time::{Clock, FleetClock, Timestamp};
 use crate::admission::{MemoryBuckets, MemoryNonces, Nonces, RedisBuckets, RedisConfig, RedisNonces};
 use crate::config::{Config, Database, Tls};
 use crate::http::{App, operations};
@@ -21,10 +22,10 @@ use crate::pki::chain;
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
 use crate::service::{self, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
-use crate::storage::{StorageError, Store};
+use crate::storage::{Replica, StorageError, Store};
 use crate::telemetry::Metrics;
 use crate::validation::ValidationConfig;
-use crate::worker;
+use crate::worker::{self, WorkerConfig};
 
 /// Why a replica cannot start; the text says what to do.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +55,7 @@ pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
     let Database::Sqlite(path) = &config.database else {
         let store = open_store(config).await?;
         migrate(&store).await?;
-        return Ok(store);
+        return in_fleet_time(store).await;
     };
     // A replica that has the file has migrated it; otherwise nobody else may use it while it is migrated.
     match open_store(config).await {
@@ -65,6 +66,15 @@ pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
         },
     }
     Ok(Store::sqlite_beside(path).await?)
+}
+
+/// A command compares its clock with the database's once.
+async fn in_fleet_time(store: Store) -> Result<Store, StartError> {
+    let clock = FleetClock::default();
+    if let Some(database) = store.database_now().await? {
+        clock.set_offset_micros(database - FleetClock::machine_now().micros());
+    }
+    Ok(store.with_clock(Arc::new(clock)))
 }
 
 /// What the secrets of external account keys are sealed under: the key of the configuration, or for a process without
@@ -190,6 +200,23 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
+fn worker_config(config: &Config, now: Timestamp) -> WorkerConfig {
+    WorkerConfig {
+        tick: config.job.tick,
+        replica: Replica {
+            id: ReplicaId::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: config.listen.to_string(),
+            ops_listen: config.ops_listen.to_string(),
+            started_at: now,
+            seen_at: now,
+        },
+        leader_lease: config.leader_lease,
+        sweep_interval: config.sweep_interval,
+        retention: config.retention,
+    }
+}
+
 /// Nonces and limits: of the fleet in Redis, or of this process alone.
 async fn admission(
     config: &Config,
@@ -238,7 +265,7 @@ async fn services(
     clock: &Arc<FleetClock>,
     issuer: &LocalIssuer,
 ) -> Result<Services, StartError> {
-    let store = open_store(config).await?;
+    let store = open_store(config).await?.with_clock(Arc::clone(clock));
     migrate(&store).await?;
     let sealing = open_sealing(config)?;
     external_accounts::check_sealing(&store, sealing.as_ref()).await?;
@@ -294,7 +321,8 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
         stop.clone(),
         drain,
     ));
-    let working = tokio::spawn(worker::run(Arc::clone(&services), clock, config.job.tick, stop.clone()));
+    let working = worker_config(&config, services.now());
+    let working = tokio::spawn(worker::run(Arc::clone(&services), clock, working, stop.clone()));
     let stopped = CancellationToken::new();
     let rendering = metrics.clone();
     let router = operations::router(Arc::clone(&services), Arc::new(move || rendering.render()));

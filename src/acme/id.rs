@@ -46,6 +46,8 @@ ids! {
     ExternalAccountKid;
     /// Proves who holds a lease on a job (design I-3); never shown to a client.
     LeaseToken;
+    /// Names a replica for as long as its process runs (design I-12).
+    ReplicaId;
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! authorizations, challenges, certificates), what it is told when something is wrong (problems), and when (time).
 
 pub mod account;
+pub mod audit;
 pub mod authorization;
 pub mod certificate;
 pub mod challenge;

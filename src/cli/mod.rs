@@ -1,8 +1,8 @@
 //! The command line: what can be asked for, and the help that teaches it. Nothing is done in this file; commands that are
 //! more than a call have one of their own.
 
+pub mod audit;
 pub mod eab;
-
 pub mod limits;
 
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::acme::profile::KeyType;
+use audit::AuditCommand;
 use eab::EabCommand;
 
 pub use limits::LimitsCommand;
@@ -65,12 +66,20 @@ pub enum Command {
     ///
     /// Then the issuer's files, Postgres and Redis are tried, without changing anything. Secrets are not shown. Ends with status 1, and everything that is wrong, if it cannot be used.
     Check(Check),
+    /// Show the fleet: its replicas, the leader, what waits and what is due.
+    ///
+    /// Asks the database, and Redis where there is one, by the configuration of the replicas.
+    Status(Configured),
     /// Make a certificate authority.
     #[command(subcommand)]
     Ca(CaCommand),
     /// Keys for external account binding: who may have an account.
     #[command(subcommand)]
     Eab(EabCommand),
+    /// Read the audit trail: who changed what, when, from where, and by which request.
+    ///
+    /// It works while replicas run, and changes nothing. Events are kept for retention.audit.
+    Audit(AuditCommand),
     /// Show and reset what clients have used of the limits, and give single ones other limits.
     #[command(subcommand)]
     Limits(LimitsCommand),
@@ -169,9 +178,15 @@ mod tests {
         );
         assert_eq!(parsed("chancery migrate"), Command::Migrate(Configured::default()));
         assert_eq!(
+            parsed("chancery status --config c.toml --data-dir d"),
+            Command::Status(configured.clone())
+        );
+        assert_eq!(
             parsed("chancery check --reference"),
             Command::Check(Check { reference: true, configured: Configured::default() })
         );
+        let Command::Audit(audit) = parsed("chancery audit --all --json") else { panic!("not audit") };
+        assert!(audit.json && audit.about.all);
         let Command::Ca(CaCommand::Init(init)) = parsed("chancery ca init --name Example --key rsa3072")
         else {
             panic!("not ca init");
@@ -187,6 +202,7 @@ mod tests {
         assert_eq!(list, Command::Eab(EabCommand::List(eab::EabList { configured })));
         for line in [
             "chancery",
+            "chancery audit --since 1h",
             "chancery ca init --key ed25519",
             "chancery migrate --local",
             "chancery serve x",

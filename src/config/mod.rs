@@ -18,6 +18,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::acme::profile::Profile;
+use crate::worker::Retention;
 
 pub use fault::{ConfigError, Fault};
 pub use kind::Kind;
@@ -81,6 +82,12 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// The leases of jobs.
     pub job: Job,
+    /// How long the leader stays so without a sign of life.
+    pub leader_lease: Duration,
+    /// How often the leader sweeps.
+    pub sweep_interval: Duration,
+    /// How long what is over is kept.
+    pub retention: Retention,
     /// The log.
     pub log: Log,
     effective: String,

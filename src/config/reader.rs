@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::identifier::Identifier;
 use crate::acme::profile::{AuthorizationMode, KeyType, Profile};
+use crate::worker::Retention;
 
 use super::fault::{ConfigError, Fault};
 use super::kind::Value;
@@ -181,6 +182,14 @@ impl Reader {
             shutdown_delay: self.span("shutdown.delay"),
             shutdown_timeout: self.span("shutdown.timeout"),
             job: self.job(),
+            leader_lease: self.span("leader.lease"),
+            sweep_interval: self.span("sweep.interval"),
+            retention: Retention {
+                orders: self.span("retention.orders"),
+                authorizations: self.span("retention.authorizations"),
+                certificates: self.span("retention.certificates"),
+                audit: self.span("retention.audit"),
+            },
             log: self.log(),
             effective: reference::effective(&self.gathered.entries),
             data_dir,

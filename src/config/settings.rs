@@ -193,6 +193,12 @@ pub const SETTINGS: &[Setting] = &[
     row("shutdown", "timeout", span(0, 600), Text("20s"), "How long running work may take after a signal to stop."),
     row("job", "lease", span(100, HOUR), Text("6s"), "How long a job belongs to its replica without a renewal."),
     row("job", "tick", span(10, 600), Text("1s"), "How often each replica looks for jobs that nobody does."),
+    row("leader", "lease", span(500, HOUR), Text("15s"), "How long the replica that sweeps stays the leader without a sign of life; it renews at a third of it."),
+    row("sweep", "interval", span(100, DAY), Text("1m"), "How often the leader sweeps what is over."),
+    row("retention", "orders", span(1000, 3650 * DAY), Text("30d"), "How long an order that is over is kept after its expiry."),
+    row("retention", "authorizations", span(1000, 3650 * DAY), Text("30d"), "How long an expired authorization is kept; longer while an order rests on it."),
+    row("retention", "certificates", span(1000, 3650 * DAY), Text("90d"), "How long a certificate is kept after its expiry; longer while its order is kept."),
+    row("retention", "audit", span(1000, 3650 * DAY), Text("365d"), "How long events of the audit trail are kept."),
     row("log", "format", Word(&["auto", "json", "text"]), Text("auto"), "`auto` is text on a terminal and JSON elsewhere."),
     row("log", "level", Filter, Text("info"), "error, warn, info, debug or trace, or a filter such as `info,chancery::validation=debug`."),
 ];

@@ -16,8 +16,11 @@ use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use super::App;
+use super::client_address::client_address;
 use super::problem::{Rejection, Told};
+use crate::acme::audit::Origin;
 use crate::acme::problem::Problem;
+use crate::storage::audit;
 
 static REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -49,7 +52,8 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let mut response = if method == Method::OPTIONS && endpoint != "none" {
         preflight()
     } else {
-        run(&app, request, next, &endpoint).instrument(span.clone()).await
+        let origin = Origin::request(id.clone(), client_address(&request, &app.trusted_proxies));
+        audit::on_behalf_of(origin, run(&app, request, next, &endpoint)).instrument(span.clone()).await
     };
     let carries_nonce = method == Method::POST || (new_nonce && response.status().is_success());
     if carries_nonce {

@@ -6,9 +6,11 @@ use axum::http::StatusCode;
 use super::App;
 use super::problem::Rejection;
 use super::signed::Alone;
+use crate::acme::audit::Actor;
 use crate::acme::message::RevokeCertificate;
 use crate::jose::KeyReference;
 use crate::service::certificates::{Revoker, revoke as revoke_certificate};
+use crate::storage::audit;
 
 pub(super) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Rejection> {
     let unverified = app.unverified(request).await?;
@@ -19,6 +21,7 @@ pub(super) async fn revoke(State(app): State<App>, request: Request) -> Result<S
         }
         KeyReference::Jwk(_) => {
             let (payload, key) = app.by_key(unverified).await?;
+            audit::acts(Actor::CertificateKey);
             (Revoker::CertificateKey(key), payload)
         }
     };

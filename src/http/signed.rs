@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use super::App;
 use super::problem::Rejection;
 use crate::acme::account::{Account, AccountStatus};
+use crate::acme::audit::Actor;
 use crate::acme::authorization::Authorization;
 use crate::acme::certificate::{Certificate, Serial};
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
@@ -16,7 +17,7 @@ use crate::acme::problem::{Problem, ProblemType};
 use crate::admission::Redemption;
 use crate::jose::{Jws, KeyReference, PublicKey};
 use crate::service::ServiceError;
-use crate::storage::{StorageError, Store};
+use crate::storage::{StorageError, Store, audit};
 
 /// A verified request of an account, with the resource that its URL names, if there is one.
 pub(super) struct Signed<R> {
@@ -184,6 +185,7 @@ impl App {
             return Err(Problem::new(ProblemType::Unauthorized, detail).into());
         }
         self.redeem(&jws).await?;
+        audit::acts(Actor::Account(account.id.clone()));
         Ok(Signed { account, resource, payload })
     }
 

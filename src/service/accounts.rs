@@ -166,7 +166,8 @@ pub async fn orders(
     account: &AccountId,
     after: &str,
 ) -> Result<(Vec<OrderId>, Option<OrderId>), ServiceError> {
-    let mut page = services.store.orders_of_account(account, after, ORDERS_PER_PAGE + 1).await?;
+    let mut page =
+        services.store.orders_of_account(account, after, ORDERS_PER_PAGE + 1, services.now()).await?;
     let full = i64::try_from(page.len()).is_ok_and(|len| len > ORDERS_PER_PAGE);
     if full {
         page.pop();

@@ -191,7 +191,7 @@ pub async fn resume(services: Arc<Services>, job: IssuanceJob) {
         Ok(None) => {
             tracing::error!(order = %job.order_id, "a processing order has no reservation");
             let problem = Problem::new(ProblemType::ServerInternal, "the certificate could not be issued");
-            while settled(services.store.fail_issuance(&job, &problem).await).await.is_none() {}
+            while settled(services.store.fail_issuance(&job, None, &problem).await).await.is_none() {}
         }
         Err(error) => tracing::warn!(order = %job.order_id, %error, "an issuance could not be taken over"),
     }
@@ -217,7 +217,9 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
             tracing::warn!(order = %job.order_id, %problem, "issuance failed");
             metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
             let recorded = loop {
-                if let Some(recorded) = settled(services.store.fail_issuance(job, &problem).await).await {
+                if let Some(recorded) =
+                    settled(services.store.fail_issuance(job, Some(reservation), &problem).await).await
+                {
                     break recorded;
                 }
             };
@@ -231,7 +233,7 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
     };
     fault::point("issuance-signed");
     let recorded = loop {
-        let finished = services.store.finish_issuance(job, signed.clone(), services.now()).await;
+        let finished = services.store.finish_issuance(job, reservation, signed.clone(), services.now()).await;
         if let Some(recorded) = settled(finished).await {
             break recorded;
         }

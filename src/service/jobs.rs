@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::storage::audit;
+
 /// Runs jobs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Jobs {
@@ -34,8 +36,8 @@ impl Jobs {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        // The log lines of the job carry the id of the request that began it (GEN-13).
-        self.tasks.spawn(job.in_current_span());
+        // The log lines of the job carry the id of the request that began it (GEN-13), and so does the audit trail.
+        self.tasks.spawn(audit::on_behalf_of(audit::origin(), job).in_current_span());
     }
 
     /// Says that the replica will stop soon: it wants no new connections, and goes on with everything.

@@ -229,11 +229,15 @@ async fn replaced(
         let detail = "the certificate named in \"replaces\" shares no identifier with the order";
         return Err(Refusal::Malformed(detail.to_owned()).into());
     }
-    if let Some(other) = &replaced_by
-        && let Some(order) = services.store.order(other).await?
-        && order.status(now) != OrderStatus::Invalid
-    {
-        return Err(Refusal::AlreadyReplaced.into());
+    if let Some(other) = &replaced_by {
+        let stands = match services.store.order(other).await? {
+            Some(order) => order.status(now) != OrderStatus::Invalid,
+            // Its order is past its retention; what it issued is on record for longer.
+            None => services.store.reservation(other).await?.is_some_and(|issued| issued.der.is_some()),
+        };
+        if stands {
+            return Err(Refusal::AlreadyReplaced.into());
+        }
     }
     Ok((serial, replaced_by, renewal::is_due(&certificate, now)))
 }

@@ -53,7 +53,7 @@ async fn work(services: &Services, job: &ValidationJob) {
     }
     let outcome = result.as_ref().map(|()| now);
     let recorded = loop {
-        let finished = services.store.finish_validation(job, outcome, expires_at).await;
+        let finished = services.store.finish_validation(job, outcome, expires_at, services.now()).await;
         if let Some(recorded) = settled(finished).await {
             break recorded;
         }

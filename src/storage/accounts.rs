@@ -1,12 +1,17 @@
 //! Accounts (RFC 8555 §7.3), and the read that begins every signed request: the account together with the resource
 //! that the request is about, in one statement.
 
+use serde_json::json;
+
+use super::audit::{self, PerRow, run_audited, run_audited_each};
 use super::row::{
     self, ACCOUNT_COLUMNS, account_columns, authorization_columns, certificate_columns, order_columns,
 };
-use super::statement::{Parameter, parameters, run, statements};
+use super::statement::{Parameter, parameters, statements};
+use super::writer::Work;
 use super::{StorageError, Store};
 use crate::acme::account::Account;
+use crate::acme::audit::{Action, Actor, Event};
 use crate::acme::authorization::Authorization;
 use crate::acme::certificate::{Certificate, Serial};
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
@@ -29,11 +34,22 @@ statements! {
     DEACTIVATE_ACCOUNT =
         "UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid' RETURNING id";
     DEACTIVATE_AUTHORIZATIONS = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
-        lease_until = NULL WHERE account_id = $1 AND outcome IN ('pending', 'valid')";
-    END_ORDERS = "UPDATE orders SET progress = 'invalid', error = $2 WHERE account_id = $1 AND progress = 'open'";
+        lease_until = NULL WHERE account_id = $1 AND outcome IN ('pending', 'valid') RETURNING id";
+    END_ORDERS = "UPDATE orders SET progress = 'invalid', error = $2 WHERE account_id = $1 AND progress = 'open' \
+        RETURNING id";
     CHANGE_KEY = "UPDATE accounts SET key_thumbprint = $3, jwk = $4 \
         WHERE id = $1 AND key_thumbprint = $2 AND status = 'valid' RETURNING id";
 }
+
+/// The statements whose changes are events, with those that change many rows.
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[
+    (INSERT_ACCOUNT, None),
+    (UPDATE_CONTACTS, None),
+    (DEACTIVATE_ACCOUNT, None),
+    (DEACTIVATE_AUTHORIZATIONS, Some(PerRow::Authorization)),
+    (END_ORDERS, Some(PerRow::Order)),
+    (CHANGE_KEY, None),
+];
 
 impl Store {
     /// An account by its name.
@@ -82,29 +98,55 @@ impl Store {
     /// Makes an account; `false` if its key has one already, whoever came first (ACC-02). One that is bound to an
     /// external account is made by [`Self::insert_bound_account`].
     pub async fn insert_account(&self, account: &Account) -> Result<bool, StorageError> {
-        Ok(!self.write(INSERT_ACCOUNT, account_parameters(account)).await?.is_empty())
+        let event = self.account_created(account);
+        self.write_audited(INSERT_ACCOUNT, account_parameters(account), event).await
     }
 
     /// Replaces a valid account's contacts (RFC 8555 §7.3.2); `false` if it is not valid.
     pub async fn update_contacts(&self, id: &AccountId, contacts: &[String]) -> Result<bool, StorageError> {
-        Ok(!self.write(UPDATE_CONTACTS, parameters![id, contacts_json(contacts)]).await?.is_empty())
+        let event = self.event(Action::AccountContactsChanged).account(id);
+        let event = event.detail(json!({"contacts": contacts.len()}));
+        self.write_audited(UPDATE_CONTACTS, parameters![id, contacts_json(contacts)], event).await
     }
 
     /// Deactivates a valid account and ends what it has open (RFC 8555 §7.3.6); `false` if it is not valid. `error` is
     /// what its open orders then say, as a problem document.
     pub async fn deactivate_account(&self, id: &AccountId, error: String) -> Result<bool, StorageError> {
-        let id = id.clone();
-        self.transaction(Box::new(move |connection| {
+        let event = |action| self.event(action).account(id).detail(json!({"cause": "account deactivated"}));
+        let account = self.event(Action::AccountDeactivated).account(id);
+        let (authorization, order) = (event(Action::AuthorizationDeactivated), event(Action::OrderFailed));
+        let (id, dialect) = (id.clone(), self.dialect);
+        let work: Work<Vec<Event>> = Box::new(move |connection| {
             Box::pin(async move {
-                if run(connection, DEACTIVATE_ACCOUNT.into(), parameters![&id]).await?.is_empty() {
-                    return Ok(false);
+                let values = || parameters![&id];
+                if !run_audited(connection, dialect, DEACTIVATE_ACCOUNT, values(), &account).await? {
+                    return Ok(Vec::new());
                 }
-                run(connection, DEACTIVATE_AUTHORIZATIONS.into(), parameters![&id]).await?;
-                run(connection, END_ORDERS.into(), parameters![&id, error]).await?;
-                Ok(true)
+                let mut events = vec![account];
+                let (text, rows) = (DEACTIVATE_AUTHORIZATIONS, PerRow::Authorization);
+                events.extend(
+                    run_audited_each(connection, dialect, text, values(), &authorization, rows).await?,
+                );
+                let values = parameters![&id, error];
+                let (text, rows) = (END_ORDERS, PerRow::Order);
+                events.extend(run_audited_each(connection, dialect, text, values, &order, rows).await?);
+                Ok(events)
             })
+        });
+        let events = self.transaction(work).await?;
+        events.iter().for_each(audit::log);
+        Ok(!events.is_empty())
+    }
+
+    /// An account makes itself, by its key.
+    pub(super) fn account_created(&self, account: &Account) -> Event {
+        let event = self.event(Action::AccountCreated).account(&account.id);
+        event.by(&Actor::Account(account.id.clone())).detail(json!({
+            "key": account.key_thumbprint,
+            "contacts": account.contacts.len(),
+            "terms_agreed": account.terms_agreed_at.is_some(),
+            "external_account_key": account.external_account.as_ref().map(|external| external.kid.as_str()),
         }))
-        .await
     }
 
     /// Replaces the key of a valid account that still has the old one (RFC 8555 §7.3.5); `false` if it has not.
@@ -117,7 +159,9 @@ impl Store {
         new_jwk: &str,
     ) -> Result<bool, StorageError> {
         let values = parameters![id, old_thumbprint, new_thumbprint, new_jwk];
-        Ok(!self.write(CHANGE_KEY, values).await?.is_empty())
+        let event = self.event(Action::AccountKeyChanged).account(id);
+        let event = event.detail(json!({"old_key": old_thumbprint, "new_key": new_thumbprint}));
+        self.write_audited(CHANGE_KEY, values, event).await
     }
 }
 

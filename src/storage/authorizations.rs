@@ -1,11 +1,14 @@
 //! Authorizations and the validation jobs that they are (RFC 8555 §7.5, design I-3).
 
+use serde_json::json;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::audit::PerRow;
 use super::row::{self, authorization_columns};
 use super::statement::{parameters, statements};
 use super::{Dialect, StorageError, Store, dialect, orders, placeholders};
+use crate::acme::audit::Action;
 use crate::acme::authorization::Authorization;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::{AccountId, AuthorizationId, LeaseToken};
@@ -26,13 +29,21 @@ statements! {
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
     FINISH_VALIDATION = "UPDATE authorizations SET outcome = $3, validated_at = $4, expires_at = $5, error = $6, \
         lease_token = NULL, lease_until = NULL \
-        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
+        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' AND expires_at > $7 RETURNING id";
     DEACTIVATE_AUTHORIZATION = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
         lease_until = NULL WHERE id = $1 AND account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3 \
         RETURNING id";
     COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(lease_until) FROM authorizations z \
         WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 AND z.expires_at > $1";
 }
+
+/// The statements whose changes are events.
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[
+    (orders::INSERT_AUTHORIZATION, None),
+    (BEGIN_VALIDATION, None),
+    (FINISH_VALIDATION, None),
+    (DEACTIVATE_AUTHORIZATION, None),
+];
 
 const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, expires_at, token, \
     challenge_types, attempted, validated_at, error, key_thumbprint, claims";
@@ -94,7 +105,9 @@ impl Store {
             until,
             now
         ];
-        Ok(!self.write(BEGIN_VALIDATION, values).await?.is_empty())
+        let event = self.event(Action::AuthorizationAccepted).account(&authorization.account_id);
+        let event = event.authorization(&authorization.id).detail(json!({"type": kind.as_str()}));
+        self.write_audited(BEGIN_VALIDATION, values, event).await
     }
 
     /// Takes at most `limit` jobs whose lease ran out before `now`.
@@ -129,20 +142,34 @@ impl Store {
         Ok(!self.write(HAND_BACK_VALIDATION, parameters![id, lease]).await?.is_empty())
     }
 
-    /// Records a validation's result under its lease; `false` if the lease was lost, and nothing is recorded.
+    /// Records a validation's result under its lease; `false` if the lease was lost or the
+    /// authorization expired meanwhile (AUT-02), and nothing is recorded.
     /// `expires_at` is the authorization's expiry from now on.
     pub async fn finish_validation(
         &self,
         job: &ValidationJob,
         result: Result<Timestamp, &Problem>,
         expires_at: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StorageError> {
-        let (outcome, validated_at, error) = match result {
-            Ok(at) => ("valid", Some(at), None),
-            Err(problem) => ("invalid", None, Some(problem.to_json().to_string())),
+        let (outcome, validated_at, error, action) = match result {
+            Ok(at) => ("valid", Some(at), None, Action::AuthorizationValidated),
+            Err(problem) => {
+                ("invalid", None, Some(problem.to_json().to_string()), Action::AuthorizationFailed)
+            }
         };
-        let values = parameters![&job.authorization.id, &job.lease, outcome, validated_at, expires_at, error];
-        Ok(!self.write(FINISH_VALIDATION, values).await?.is_empty())
+        let ValidationJob { authorization, claims, .. } = job;
+        let values =
+            parameters![&authorization.id, &job.lease, outcome, validated_at, expires_at, error, now];
+        // The problem's detail may quote what the network answered; its type says enough.
+        let event = self.event(action).account(&authorization.account_id).authorization(&authorization.id);
+        let event = event.detail(json!({
+            "identifier": authorization.ordered_identifier().value(),
+            "type": authorization.attempted.map(ChallengeType::as_str),
+            "problem": result.err().map(|problem| problem.kind.name()),
+            "takings": Some(claims).filter(|claims| **claims > 1),
+        }));
+        self.write_audited(FINISH_VALIDATION, values, event).await
     }
 
     /// Deactivates a pending or valid authorization (RFC 8555 §7.5.2); `false` if it is neither.
@@ -152,7 +179,8 @@ impl Store {
         account: &AccountId,
         now: Timestamp,
     ) -> Result<bool, StorageError> {
-        Ok(!self.write(DEACTIVATE_AUTHORIZATION, parameters![id, account, now]).await?.is_empty())
+        let event = self.event(Action::AuthorizationDeactivated).account(account).authorization(id);
+        self.write_audited(DEACTIVATE_AUTHORIZATION, parameters![id, account, now], event).await
     }
 
     /// Valid authorizations of an account, by a challenge, that last beyond `until`, for any of the names of `identifiers`, the longest
@@ -176,7 +204,13 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let values = orders::authorization_parameters(authorization, now);
-        self.write(orders::insert_authorization_statement(), values).await.map(|_| ())
+        let event = self.event(Action::AuthorizationCreated).account(&authorization.account_id);
+        let identifier = authorization.ordered_identifier();
+        let event = event.authorization(&authorization.id).detail(json!({
+            "profile": authorization.profile,
+            "identifier": identifier.value(),
+        }));
+        self.write_audited(orders::INSERT_AUTHORIZATION, values, event).await.map(|_| ())
     }
 
     /// How many validation jobs wait for a replica, and since when the oldest does.

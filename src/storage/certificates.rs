@@ -1,8 +1,12 @@
 //! Issued certificates and their revocation (RFC 8555 §7.6).
 
+use serde_json::json;
+
+use super::audit::{self, PerRow, run_audited};
 use super::row::{self, certificate_columns};
 use super::statement::{parameters, run, statements};
 use super::{StorageError, Store};
+use crate::acme::audit::Action;
 use crate::acme::certificate::{Certificate, RevocationReason, Serial};
 use crate::acme::id::OrderId;
 use crate::acme::time::Timestamp;
@@ -15,6 +19,9 @@ statements! {
     BLOCK_KEY = "INSERT INTO blocked_keys (key_sha256, blocked_at) VALUES ($1, $2) \
         ON CONFLICT (key_sha256) DO NOTHING";
 }
+
+/// The statements whose changes are events.
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[(REVOKE, None)];
 
 impl Store {
     /// An issued certificate, and the order that says it replaces it, if one does (RFC 9773 §5).
@@ -39,16 +46,26 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StorageError> {
         let revoke = parameters![&certificate.serial, now, reason.code()];
+        let event = self.event(Action::CertificateRevoked).account(&certificate.account_id);
+        let event = event.order(&certificate.order_id).serial(&certificate.serial).detail(json!({
+            "reason": reason.code(),
+            "key_blocked": Some(true).filter(|_| block_key),
+        }));
         if !block_key {
-            return Ok(!self.write(REVOKE, revoke).await?.is_empty());
+            return self.write_audited(REVOKE, revoke, event).await;
         }
         let block = parameters![&certificate.key_sha256, now];
-        self.transaction(Box::new(move |connection| {
+        let (dialect, revoked) = (self.dialect, event.clone());
+        let changed = self.transaction(Box::new(move |connection| {
             Box::pin(async move {
                 run(connection, BLOCK_KEY.into(), block).await?;
-                Ok(!run(connection, REVOKE.into(), revoke).await?.is_empty())
+                run_audited(connection, dialect, REVOKE, revoke, &revoked).await
             })
-        }))
-        .await
+        }));
+        let changed = changed.await?;
+        if changed {
+            audit::log(&event);
+        }
+        Ok(changed)
     }
 }

@@ -1,19 +1,22 @@
 //! Keys of external accounts (RFC 8555 §7.3.4), and the accounts that they bind. Secrets come here sealed.
 
+use serde_json::json;
 use sqlx::Row;
 
 use super::accounts::{INSERT_ACCOUNT, account_parameters};
+use super::audit::{self, PerRow, append, run_audited};
 use super::row::{self, EXTERNAL_ACCOUNT_KEY_COLUMNS, external_account_key_columns};
 use super::statement::{parameters, run, statements};
 use super::{StorageError, Store};
 use crate::acme::account::Account;
+use crate::acme::audit::{Action, Actor};
 use crate::acme::external_account::{ExternalAccount, ExternalAccountKey};
 use crate::acme::id::ExternalAccountKid;
 use crate::acme::time::Timestamp;
 
 statements! {
     INSERT_EXTERNAL_ACCOUNT_KEY = "INSERT INTO external_account_keys \
-        (kid, sealed_secret, profile, uses_left, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        (kid, sealed_secret, profile, uses_left, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6) RETURNING kid";
     EXTERNAL_ACCOUNT_KEY = "SELECT ", external_account_key_columns!(), ", k.sealed_secret \
         FROM external_account_keys k WHERE k.kid = $1";
     LATEST_EXTERNAL_ACCOUNT_KEY = "SELECT ", external_account_key_columns!(), ", k.sealed_secret \
@@ -22,13 +25,17 @@ statements! {
     EXTERNAL_ACCOUNT_KEYS = "SELECT ", external_account_key_columns!(), ", \
         (SELECT COUNT(*) FROM accounts a WHERE a.external_account_kid = k.kid) \
         FROM external_account_keys k WHERE k.kid > $1 ORDER BY k.kid LIMIT $2";
-    REVOKE_EXTERNAL_ACCOUNT_KEY = "UPDATE external_account_keys SET revoked_at = COALESCE(revoked_at, $2) \
-        WHERE kid = $1 RETURNING kid";
+    REVOKE_EXTERNAL_ACCOUNT_KEY = "UPDATE external_account_keys SET revoked_at = $2 \
+        WHERE kid = $1 AND revoked_at IS NULL RETURNING kid";
     USE_EXTERNAL_ACCOUNT_KEY = "UPDATE external_account_keys SET uses_left = uses_left - 1 \
         WHERE kid = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2) \
         AND (uses_left IS NULL OR uses_left > 0) RETURNING kid";
     GIVE_BACK_EXTERNAL_ACCOUNT_KEY = "UPDATE external_account_keys SET uses_left = uses_left + 1 WHERE kid = $1";
 }
+
+/// The statements whose changes are events.
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] =
+    &[(INSERT_EXTERNAL_ACCOUNT_KEY, None), (REVOKE_EXTERNAL_ACCOUNT_KEY, None)];
 
 /// How the making of a bound account ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +64,13 @@ impl Store {
             key.expires_at,
             key.created_at
         ];
-        self.write(INSERT_EXTERNAL_ACCOUNT_KEY, values).await?;
-        Ok(())
+        let event = self.event(Action::ExternalAccountKeyCreated).detail(json!({
+            "kid": key.kid.as_str(),
+            "profile": key.profile,
+            "uses": key.uses_left,
+            "expires_at": key.expires_at.map(|at| at.to_string()),
+        }));
+        self.write_audited(INSERT_EXTERNAL_ACCOUNT_KEY, values, event).await.map(|_| ())
     }
 
     /// A key and its sealed secret.
@@ -95,7 +107,9 @@ impl Store {
         kid: &ExternalAccountKid,
         now: Timestamp,
     ) -> Result<bool, StorageError> {
-        Ok(!self.write(REVOKE_EXTERNAL_ACCOUNT_KEY, parameters![kid, now]).await?.is_empty())
+        let event = self.event(Action::ExternalAccountKeyRevoked).detail(json!({"kid": kid.as_str()}));
+        let revoked = self.write_audited(REVOKE_EXTERNAL_ACCOUNT_KEY, parameters![kid, now], event).await?;
+        Ok(revoked || self.external_account_key(kid).await?.is_some())
     }
 
     /// Makes an account that is bound to `external`, and uses its key once: both or neither (EAB-03). Of replicas that
@@ -108,20 +122,29 @@ impl Store {
     ) -> Result<Bound, StorageError> {
         let kid = external.kid.clone();
         let values = account_parameters(account);
-        self.transaction(Box::new(move |connection| {
+        let created = self.account_created(account);
+        let used = self.event(Action::ExternalAccountKeyUsed).account(&account.id);
+        let used = used.by(&Actor::Account(account.id.clone())).detail(json!({"kid": kid.as_str()}));
+        let (dialect, events) = (self.dialect, [used.clone(), created.clone()]);
+        let bound = self.transaction(Box::new(move |connection| {
             Box::pin(async move {
                 if run(connection, USE_EXTERNAL_ACCOUNT_KEY.into(), parameters![&kid, now]).await?.is_empty()
                 {
                     return Ok(Bound::NoUseLeft);
                 }
-                if run(connection, INSERT_ACCOUNT.into(), values).await?.is_empty() {
+                if !run_audited(connection, dialect, INSERT_ACCOUNT, values, &created).await? {
                     run(connection, GIVE_BACK_EXTERNAL_ACCOUNT_KEY.into(), parameters![&kid]).await?;
                     return Ok(Bound::KeyHasAccount);
                 }
+                append(connection, &used).await?;
                 Ok(Bound::Made)
             })
-        }))
-        .await
+        }));
+        let bound = bound.await?;
+        if bound == Bound::Made {
+            events.iter().for_each(audit::log);
+        }
+        Ok(bound)
     }
 }
 

@@ -1,11 +1,14 @@
 //! Finalization and the issuance jobs that it makes (RFC 8555 §7.4, design I-3 and I-4): two writes an order.
 
+use serde_json::json;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::audit::{self, PerRow, event_parameters, run_audited};
 use super::row::{self, certificate_columns, write_identifiers};
 use super::statement::{Parameter, parameters, run, statements};
-use super::{Dialect, StorageError, Store, authorizations, dialect};
+use super::{Dialect, StorageError, Store, authorizations, dialect, orders::identifier_values};
+use crate::acme::audit::{Action, Event};
 use crate::acme::certificate::Certificate;
 use crate::acme::id::{AccountId, LeaseToken, OrderId};
 use crate::acme::problem::Problem;
@@ -15,8 +18,8 @@ macro_rules! begin_order {
     () => {
         "UPDATE orders SET progress = 'processing', serial = $1, lease_token = $11, lease_until = $12, claims = 1 \
          WHERE id = $2 AND account_id = $3 AND progress = 'open' AND expires_at > $13 \
-         AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id \
-           WHERE l.order_id = $2 AND (z.outcome <> 'valid' OR z.expires_at <= $13)) \
+         AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
+           WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $13)) \
          AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
     };
 }
@@ -50,8 +53,8 @@ statements! {
 
 const BEGIN_ORDER: &str = "-- BEGIN_ORDER\nUPDATE orders SET progress = 'processing', serial = $1, lease_token = $3, \
      lease_until = $4, claims = 1 WHERE id = $2 AND account_id = $5 AND progress = 'open' AND expires_at > $6 \
-     AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN authorizations z ON z.id = l.authorization_id \
-       WHERE l.order_id = $2 AND (z.outcome <> 'valid' OR z.expires_at <= $6)) \
+     AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
+       WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $6)) \
      AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id";
 const INSERT_RESERVATION: &str = concat!(
     "-- INSERT_RESERVATION\nINSERT INTO certificates (",
@@ -64,23 +67,39 @@ const RECORD_CERTIFICATE: &str = "-- RECORD_CERTIFICATE\nUPDATE certificates SET
 
 /// What Postgres says in one round trip: an order begins and its serial is on record; an order ends and its
 /// certificate is on record.
-pub(super) const POSTGRES: &[(&str, &str)] =
-    &[("BEGIN_ISSUANCE", BEGIN_ISSUANCE), ("FINISH_ISSUANCE", FINISH_ISSUANCE)];
-const BEGIN_ISSUANCE: &str = concat!(
-    "-- BEGIN_ISSUANCE\nWITH begun AS (",
-    begin_order!(),
-    ") INSERT INTO certificates (",
-    reservation_columns!(),
-    ") SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
-     CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BYTEA), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
-     FROM begun RETURNING serial"
-);
-const FINISH_ISSUANCE: &str = concat!(
-    "-- FINISH_ISSUANCE\nWITH done AS (",
-    finish_order!(),
-    ") UPDATE certificates SET der = $4, issued_at = $3 WHERE order_id IN (SELECT id FROM done) AND der IS NULL \
-     RETURNING serial"
-);
+pub(super) fn postgres_statements() -> [(&'static str, String); 2] {
+    [("BEGIN_ISSUANCE", begin_statement()), ("FINISH_ISSUANCE", finish_statement())]
+}
+
+fn begin_statement() -> String {
+    format!(
+        concat!(
+            "-- BEGIN_ISSUANCE\nWITH begun AS (",
+            begin_order!(),
+            "), {audited} INSERT INTO certificates (",
+            reservation_columns!(),
+            ") SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
+             CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BYTEA), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
+             FROM begun RETURNING serial"
+        ),
+        audited = audit::arm(14, "begun", None)
+    )
+}
+
+fn finish_statement() -> String {
+    format!(
+        concat!(
+            "-- FINISH_ISSUANCE\nWITH done AS (",
+            finish_order!(),
+            "), {audited} UPDATE certificates SET der = $4, issued_at = $3 \
+             WHERE order_id IN (SELECT id FROM done) AND der IS NULL RETURNING serial"
+        ),
+        audited = audit::arm(5, "done", None)
+    )
+}
+
+/// The statements whose changes are events; `postgres_statements` has more of them.
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[(FAIL_ISSUANCE, None)];
 
 /// Takes issuance jobs whose lease has run out.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
@@ -121,6 +140,14 @@ fn reservation_parameters(reservation: &Reservation) -> Vec<Parameter> {
     ]
 }
 
+/// Logs an event if its change was made; says whether it was.
+fn logged(changed: bool, event: &Event) -> bool {
+    if changed {
+        audit::log(event);
+    }
+    changed
+}
+
 impl Store {
     /// Takes a ready order into `processing` and puts its certificate-to-be on record, both or neither; `false` if the
     /// order is not ready or the key is blocked (ORD-09). The caller holds the job until `until`.
@@ -132,10 +159,12 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StorageError> {
-        let mut values = reservation_parameters(&reservation);
+        let values = reservation_parameters(&reservation);
+        let event = self.event_of(Action::OrderProcessing, &reservation);
+        let event = event.detail(json!({"key_sha256": reservation.key_sha256}));
         if self.dialect == Dialect::Postgres {
-            values.extend(parameters![lease, until, now]);
-            return Ok(!self.write(BEGIN_ISSUANCE, values).await?.is_empty());
+            let values = [values, parameters![lease, until, now], event_parameters(&event)].concat();
+            return Ok(logged(!self.write(begin_statement(), values).await?.is_empty(), &event));
         }
         let begin = parameters![
             &reservation.serial,
@@ -146,16 +175,23 @@ impl Store {
             now,
             &reservation.key_sha256
         ];
-        self.transaction(Box::new(move |connection| {
+        let (dialect, begun) = (self.dialect, event.clone());
+        let changed = self.transaction(Box::new(move |connection| {
             Box::pin(async move {
-                if run(connection, BEGIN_ORDER.into(), begin).await?.is_empty() {
+                if !run_audited(connection, dialect, BEGIN_ORDER, begin, &begun).await? {
                     return Ok(false);
                 }
                 run(connection, INSERT_RESERVATION.into(), values).await?;
                 Ok(true)
             })
-        }))
-        .await
+        }));
+        Ok(logged(changed.await?, &event))
+    }
+
+    /// An event about what is on record for an order's certificate.
+    fn event_of(&self, action: Action, reservation: &Reservation) -> Event {
+        let event = self.event(action).account(&reservation.account_id);
+        event.order(&reservation.order_id).serial(&reservation.serial)
     }
 
     /// Puts a certificate on record and makes its order valid, both or neither, under the lease; `false` if the lease
@@ -163,30 +199,48 @@ impl Store {
     pub async fn finish_issuance(
         &self,
         job: &IssuanceJob,
+        reservation: &Reservation,
         der: Vec<u8>,
         now: Timestamp,
     ) -> Result<bool, StorageError> {
         let finish = parameters![&job.order_id, &job.lease, now];
+        let event = self.event_of(Action::CertificateIssued, reservation).detail(json!({
+            "profile": reservation.profile,
+            "identifiers": identifier_values(&reservation.identifiers),
+            "not_after": reservation.not_after.to_string(),
+            "takings": Some(job.claims).filter(|claims| *claims > 1),
+        }));
         if self.dialect == Dialect::Postgres {
-            let values = [finish, parameters![der]].concat();
-            return Ok(!self.write(FINISH_ISSUANCE, values).await?.is_empty());
+            let values = [finish, parameters![der], event_parameters(&event)].concat();
+            return Ok(logged(!self.write(finish_statement(), values).await?.is_empty(), &event));
         }
         let record = parameters![&job.order_id, der, now];
-        self.transaction(Box::new(move |connection| {
+        let (dialect, done) = (self.dialect, event.clone());
+        let changed = self.transaction(Box::new(move |connection| {
             Box::pin(async move {
-                if run(connection, FINISH_ORDER.into(), finish).await?.is_empty() {
+                if !run_audited(connection, dialect, FINISH_ORDER, finish, &done).await? {
                     return Ok(false);
                 }
                 Ok(!run(connection, RECORD_CERTIFICATE.into(), record).await?.is_empty())
             })
-        }))
-        .await
+        }));
+        Ok(logged(changed.await?, &event))
     }
 
     /// Ends an order without a certificate, under the lease; `false` if the lease was lost.
-    pub async fn fail_issuance(&self, job: &IssuanceJob, problem: &Problem) -> Result<bool, StorageError> {
+    pub async fn fail_issuance(
+        &self,
+        job: &IssuanceJob,
+        reservation: Option<&Reservation>,
+        problem: &Problem,
+    ) -> Result<bool, StorageError> {
         let values = parameters![&job.order_id, &job.lease, problem.to_json().to_string()];
-        Ok(!self.write(FAIL_ISSUANCE, values).await?.is_empty())
+        let event = match reservation {
+            Some(reservation) => self.event_of(Action::OrderFailed, reservation),
+            None => self.event(Action::OrderFailed).order(&job.order_id),
+        };
+        let event = event.detail(json!({"problem": problem.kind.name()}));
+        self.write_audited(FAIL_ISSUANCE, values, event).await
     }
 
     /// Takes at most `limit` issuance jobs whose lease ran out before `now`.

@@ -1,9 +1,13 @@
 //! Capacities of limits that an operator gave to single keys. What a limit or a key is, this room does not know.
 
+use serde_json::json;
 use sqlx::Row;
 
-use super::statement::{parameters, run, statements};
+use super::audit::{self, PerRow, run_audited};
+use super::statement::{Parameter, parameters, run, statements};
 use super::{StorageError, Store};
+use crate::acme::audit::{Action, Event};
+use crate::acme::id::AccountId;
 use crate::acme::time::Timestamp;
 
 statements! {
@@ -12,11 +16,16 @@ statements! {
     LIMIT_OVERRIDES_VERSION = "SELECT version FROM limit_overrides_version WHERE id = 1";
     SET_LIMIT_OVERRIDE = "INSERT INTO limit_overrides (limit_name, limit_key, capacity, changed_at) \
         VALUES ($1, $2, $3, $4) \
-        ON CONFLICT (limit_name, limit_key) DO UPDATE SET capacity = excluded.capacity, changed_at = excluded.changed_at";
+        ON CONFLICT (limit_name, limit_key) DO UPDATE SET capacity = excluded.capacity, changed_at = excluded.changed_at \
+        RETURNING limit_key";
     REMOVE_LIMIT_OVERRIDE =
         "DELETE FROM limit_overrides WHERE limit_name = $1 AND limit_key = $2 RETURNING limit_key";
     COUNT_UP_LIMIT_OVERRIDES = "UPDATE limit_overrides_version SET version = version + 1 WHERE id = 1";
 }
+
+/// The statements whose changes are events.
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] =
+    &[(SET_LIMIT_OVERRIDE, None), (REMOVE_LIMIT_OVERRIDE, None)];
 
 /// The capacity of one key under one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,28 +59,43 @@ impl Store {
     /// Gives a key a capacity of its own, in place of the one it had.
     pub async fn set_limit_override(&self, new: &LimitOverride, now: Timestamp) -> Result<(), StorageError> {
         let values = parameters![&new.limit, &new.key, i64::from(new.capacity), now];
-        self.transaction(Box::new(move |connection| {
-            Box::pin(async move {
-                run(connection, SET_LIMIT_OVERRIDE.into(), values).await?;
-                run(connection, COUNT_UP_LIMIT_OVERRIDES.into(), Vec::new()).await?;
-                Ok(())
-            })
-        }))
-        .await
+        let event = self.override_event(Action::LimitOverrideSet, &new.limit, &new.key, Some(new.capacity));
+        self.change_override(SET_LIMIT_OVERRIDE, values, event).await.map(|_| ())
     }
 
     /// Takes a key's own capacity away; `false` if it has none.
     pub async fn remove_limit_override(&self, limit: &str, key: &str) -> Result<bool, StorageError> {
-        let values = parameters![limit, key];
-        self.transaction(Box::new(move |connection| {
+        let event = self.override_event(Action::LimitOverrideRemoved, limit, key, None);
+        self.change_override(REMOVE_LIMIT_OVERRIDE, parameters![limit, key], event).await
+    }
+
+    /// An event about a key, which is in the trail of the account that it begins with, if it does.
+    fn override_event(&self, action: Action, limit: &str, key: &str, capacity: Option<u32>) -> Event {
+        let account = AccountId::parse(key.split('/').next().unwrap_or(key));
+        let event = self.event(action).detail(json!({"limit": limit, "key": key, "capacity": capacity}));
+        Event { account, ..event }
+    }
+
+    async fn change_override(
+        &self,
+        text: &'static str,
+        values: Vec<Parameter>,
+        event: Event,
+    ) -> Result<bool, StorageError> {
+        let (dialect, changed) = (self.dialect, event.clone());
+        let work = self.transaction(Box::new(move |connection| {
             Box::pin(async move {
-                if run(connection, REMOVE_LIMIT_OVERRIDE.into(), values).await?.is_empty() {
+                if !run_audited(connection, dialect, text, values, &changed).await? {
                     return Ok(false);
                 }
                 run(connection, COUNT_UP_LIMIT_OVERRIDES.into(), Vec::new()).await?;
                 Ok(true)
             })
-        }))
-        .await
+        }));
+        let changed = work.await?;
+        if changed {
+            audit::log(&event);
+        }
+        Ok(changed)
     }
 }

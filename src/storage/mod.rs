@@ -5,6 +5,7 @@
 //! answer (`None`, `false`), not an error. No method holds a connection across anything but its own statements.
 
 mod accounts;
+pub mod audit;
 mod authorizations;
 mod certificates;
 mod crls;
@@ -12,11 +13,14 @@ mod dialect;
 mod error;
 mod external_accounts;
 mod finalization;
+mod leader;
 mod limit_overrides;
 mod loan;
 mod orders;
+mod replicas;
 mod row;
 mod statement;
+mod sweeps;
 mod writer;
 
 use std::fs::File;
@@ -27,15 +31,20 @@ use sqlx::any::AnyRow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, Connection};
 
+pub use audit::Trail;
 pub use authorizations::ValidationJob;
 pub use crls::Crl;
 pub use dialect::Dialect;
 pub use error::StorageError;
 pub use external_accounts::Bound;
 pub use finalization::{IssuanceJob, Reservation};
+pub use leader::{Leader, Term};
 pub use limit_overrides::LimitOverride;
 pub use orders::{ActiveCap, NewOrderRows, Placing};
+pub use replicas::Replica;
+pub use sweeps::{Cursor, Sweep, Swept};
 
+use crate::acme::time::FleetClock;
 use loan::{Loan, in_time};
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
@@ -45,6 +54,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "limits", include_str!("../../migrations/0002_limits.sql")),
     (3, "external_accounts", include_str!("../../migrations/0003_external_accounts.sql")),
+    (4, "sweeper", include_str!("../../migrations/0004_sweeper.sql")),
+    (5, "audit", include_str!("../../migrations/0005_audit.sql")),
 ];
 
 /// What follows a migration on Postgres.
@@ -55,6 +66,8 @@ const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[(2, include_str!("../../migrations
 pub struct Store {
     dialect: Dialect,
     pool: AnyPool,
+    /// Dates the events of the audit trail.
+    clock: Arc<FleetClock>,
     /// SQLite only: all writes go through it.
     writer: Option<Writer>,
     /// SQLite only: holds the lock that keeps a second process off the file.
@@ -67,7 +80,7 @@ impl Store {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::Postgres;
         let pool = dialect.pool(connections).connect_lazy(url)?;
-        Ok(Self { dialect, pool, writer: None, _lock: None })
+        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
@@ -96,7 +109,22 @@ impl Store {
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
         let pool = dialect.pool(4).connect(&url).await?;
-        Ok(Self { dialect, pool, writer: Some(Writer::start(writers)), _lock: None })
+        let writer = Some(Writer::start(writers));
+        Ok(Self { dialect, pool, clock: Arc::default(), writer, _lock: None })
+    }
+
+    /// The same store, whose audit trail goes by `clock`.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<FleetClock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Opens the SQLite file `path` to look at it only, also while a server uses it.
+    pub async fn sqlite_read_only(path: &Path) -> Result<Self, StorageError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::Sqlite;
+        let pool = dialect.pool(1).connect(&format!("sqlite://{}?mode=ro", path.display())).await?;
+        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Which database this is.
@@ -210,24 +238,40 @@ fn placeholders(first: usize, rows: usize, columns: usize) -> String {
 pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     let files = [
         accounts::ALL,
+        audit::ALL,
         authorizations::ALL,
         certificates::ALL,
         crls::ALL,
         external_accounts::ALL,
         finalization::ALL,
+        leader::ALL,
         limit_overrides::ALL,
         orders::ALL,
+        replicas::ALL,
     ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
+    all.push(("EVENTS_OF_AUTHORIZATIONS", audit::events_of_authorizations_statement(2)));
     all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
+    all.extend(sweeps::all_statements(dialect));
     if dialect == Dialect::Postgres {
         all.push(("LOCK_ACTIVE_ORDERS", orders::LOCK_ACTIVE_ORDERS.to_owned()));
         all.push(("INSERT_ORDER_CAPPED", orders::insert_capped_statement(2, 3)));
-        all.extend(finalization::POSTGRES.iter().map(|(name, text)| (*name, (*text).to_owned())));
+        all.extend(finalization::postgres_statements());
+        let audited = [
+            accounts::AUDITED,
+            authorizations::AUDITED,
+            certificates::AUDITED,
+            external_accounts::AUDITED,
+            finalization::AUDITED,
+            limit_overrides::AUDITED,
+        ];
+        let audited = audited.into_iter().flatten();
+        let name = |text: &'static str| text.lines().next().unwrap_or(text);
+        all.extend(audited.map(|(text, per_row)| (name(text), audit::audited_statement(text, *per_row))));
     }
     all
 }

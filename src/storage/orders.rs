@@ -1,11 +1,16 @@
 //! Orders (RFC 8555 §7.4): placed with their authorizations in one write, read with them in one statement.
 
+use serde_json::{Value, json};
+
+use super::audit::{self, event_parameters};
 use super::row::{self, order_columns, write_challenge_types, write_identifiers};
 use super::statement::{Parameter, parameters, run, statements};
 use super::{Dialect, StorageError, Store, placeholders};
+use crate::acme::audit::{Action, Event};
 use crate::acme::authorization::Authorization;
 use crate::acme::certificate::Serial;
 use crate::acme::id::{AccountId, OrderId};
+use crate::acme::identifier::Identifier;
 use crate::acme::order::{Order, OrderAuthorization};
 use crate::acme::time::Timestamp;
 
@@ -34,7 +39,7 @@ statements! {
         LEFT JOIN order_authorizations l ON l.order_id = o.id \
         LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE o.id = $1 ORDER BY l.position";
     ORDERS_OF_ACCOUNT = "SELECT o.id FROM orders o WHERE o.account_id = $1 AND o.id > $2 AND o.progress <> 'invalid' \
-        ORDER BY o.id LIMIT $3";
+        AND (o.progress = 'valid' OR o.expires_at > $4) ORDER BY o.id LIMIT $3";
     /// An upper bound of the active orders, cheaper than their number.
     OPEN_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", open!();
     ACTIVE_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", active!();
@@ -51,8 +56,13 @@ const ORDER_COLUMNS: &str = "id, account_id, profile, identifiers, not_before, n
      exempt";
 /// How many they are.
 const ORDER_VALUES: usize = 11;
-const AUTHORIZATION_COLUMNS: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, \
-     created_at, expires_at, token, challenge_types";
+macro_rules! authorization_columns {
+    () => {
+        "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, created_at, expires_at, \
+         token, challenge_types"
+    };
+}
+const AUTHORIZATION_COLUMNS: &str = authorization_columns!();
 
 /// Counts an account's active orders, and lets nobody add one before the transaction ends.
 pub(super) const LOCK_ACTIVE_ORDERS: &str =
@@ -108,15 +118,17 @@ pub(super) fn insert_statements(dialect: Dialect, new: usize, all: usize) -> Vec
     match dialect {
         Dialect::Sqlite if new == 0 => vec![order(1), links(1)],
         Dialect::Sqlite => vec![order(1), authorizations(1), links(1)],
-        Dialect::Postgres if new == 0 => {
-            vec![format!("-- INSERT_ORDER\nWITH placed AS ({}) {}", order(1), links(ORDER_VALUES + 1))]
+        Dialect::Postgres => {
+            let first_link = ORDER_VALUES + 1 + 11 * new;
+            let authorized = format!(", authorized AS ({})", authorizations(ORDER_VALUES + 1));
+            let authorized = if new == 0 { String::new() } else { authorized };
+            let audited = audit::arm(first_link + 3 * all, "placed", None);
+            vec![format!(
+                "-- INSERT_ORDER\nWITH placed AS ({} RETURNING id){authorized}, {audited} {}",
+                order(1),
+                links(first_link)
+            )]
         }
-        Dialect::Postgres => vec![format!(
-            "-- INSERT_ORDER\nWITH placed AS ({}), authorized AS ({}) {}",
-            order(1),
-            authorizations(ORDER_VALUES + 1),
-            links(ORDER_VALUES + 1 + 11 * new)
-        )],
     }
 }
 
@@ -126,8 +138,8 @@ const ORDER_TYPES: [&str; ORDER_VALUES] =
 const AUTHORIZATION_TYPES: [&str; 11] =
     ["TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT", "TEXT"];
 
-/// The statement that places an order on Postgres unless the account has as many active ones as the last parameter but
-/// one says at the time that the last says. It answers no row then.
+/// The statement that places an order on Postgres unless the account has as many active ones as the first parameter after
+/// the rows says at the time that the second says; the event's values follow. It answers no row then.
 pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
     let values = |first: usize, rows: usize, types: &[&str]| {
         let row = |r: usize| {
@@ -155,9 +167,10 @@ pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
          placed AS (INSERT INTO orders ({ORDER_COLUMNS}) SELECT v.* FROM (VALUES {order}) AS v, counted \
            WHERE counted.active < ${cap} RETURNING id), {authorized}\
          linked AS (INSERT INTO order_authorizations (order_id, position, authorization_id) \
-           SELECT v.* FROM (VALUES {links}) AS v, placed) \
+           SELECT v.* FROM (VALUES {links}) AS v, placed), {audited} \
          SELECT id FROM placed",
-        now = cap + 1
+        now = cap + 1,
+        audited = audit::arm(cap + 2, "placed", None)
     )
 }
 
@@ -196,12 +209,16 @@ pub(super) fn authorization_parameters(
     ]
 }
 
-/// The statement that inserts one authorization by itself (pre-authorization, RFC 8555 §7.4.1).
-pub(super) fn insert_authorization_statement() -> String {
-    format!(
-        "-- INSERT_AUTHORIZATION\nINSERT INTO authorizations ({AUTHORIZATION_COLUMNS}) VALUES {}",
-        placeholders(1, 1, 11)
-    )
+/// Inserts one authorization by itself (pre-authorization, RFC 8555 §7.4.1).
+pub(super) const INSERT_AUTHORIZATION: &str = concat!(
+    "-- INSERT_AUTHORIZATION\nINSERT INTO authorizations (",
+    authorization_columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id"
+);
+
+/// Identifiers as the audit trail shows them.
+pub(super) fn identifier_values(identifiers: &[Identifier]) -> Value {
+    identifiers.iter().map(Identifier::value).collect()
 }
 
 fn link_parameters(order: &Order) -> Vec<Parameter> {
@@ -241,16 +258,47 @@ impl Store {
         let NewOrderRows { order, authorizations, replaces, cap, exempt } = rows;
         let new = authorizations.iter().flat_map(|a| authorization_parameters(a, order.created_at)).collect();
         let groups = [order_parameters(&order, exempt), new, link_parameters(&order)];
-        let (new, all) = (authorizations.len(), order.authorizations.len());
+        let event = self.order_placed(&order, &authorizations);
+        let new = authorizations.len();
+        let placing = self.place(order, new, replaces, cap, groups, event.clone()).await?;
+        if placing == Placing::Placed {
+            audit::log(&event);
+        }
+        Ok(placing)
+    }
+
+    fn order_placed(&self, order: &Order, new: &[Authorization]) -> Event {
+        let reused = order.authorizations.iter().filter(|each| new.iter().all(|a| a.id != each.id));
+        let reused: Vec<&str> = reused.map(|each| each.id.as_str()).collect();
+        self.event(Action::OrderPlaced).account(&order.account_id).order(&order.id).detail(json!({
+            "profile": order.profile,
+            "identifiers": identifier_values(&order.identifiers),
+            "authorizations": order.authorizations.iter().map(|each| each.id.as_str()).collect::<Vec<_>>(),
+            "reused": Some(reused).filter(|reused| !reused.is_empty()),
+            "replaces": order.replaces,
+        }))
+    }
+
+    async fn place(
+        &self,
+        order: Order,
+        new: usize,
+        replaces: Option<(Serial, Option<OrderId>)>,
+        cap: Option<ActiveCap>,
+        groups: [Vec<Parameter>; 3],
+        event: Event,
+    ) -> Result<Placing, StorageError> {
+        let all = order.authorizations.len();
         let texts = insert_statements(self.dialect, new, all);
         if self.dialect == Dialect::Postgres && replaces.is_none() {
             if let Some(cap) = cap {
-                let values = [groups.concat(), parameters![i64::from(cap.most), cap.now]].concat();
+                let cap = parameters![i64::from(cap.most), cap.now];
+                let values = [groups.concat(), cap, event_parameters(&event)].concat();
                 let placed = self.write(insert_capped_statement(new, all), values).await?;
                 return Ok(if placed.is_empty() { Placing::TooManyActive } else { Placing::Placed });
             }
             for text in texts {
-                self.write(text, groups.concat()).await?;
+                self.write(text, [groups.concat(), event_parameters(&event)].concat()).await?;
             }
             return Ok(Placing::Placed);
         }
@@ -270,11 +318,14 @@ impl Store {
                     }
                 }
                 let values: Vec<Vec<Parameter>> = match dialect {
-                    Dialect::Postgres => vec![groups.concat()],
+                    Dialect::Postgres => vec![[groups.concat(), event_parameters(&event)].concat()],
                     Dialect::Sqlite => groups.into_iter().filter(|group| !group.is_empty()).collect(),
                 };
                 for (text, values) in texts.into_iter().zip(values) {
                     run(connection, text.into(), values).await?;
+                }
+                if dialect == Dialect::Sqlite {
+                    audit::append(connection, &event).await?;
                 }
                 Ok(Placing::Placed)
             })
@@ -304,14 +355,16 @@ impl Store {
         row::order(&self.read(ORDER, parameters![id]).await?, 0)
     }
 
-    /// A page of an account's orders, oldest first: at most `limit` that come after `after` (ACC-09).
+    /// A page of an account's orders, oldest first: at most `limit` that come after `after` and are not over without a
+    /// certificate at `now` (ACC-09).
     pub async fn orders_of_account(
         &self,
         account: &AccountId,
         after: &str,
         limit: i64,
+        now: Timestamp,
     ) -> Result<Vec<OrderId>, StorageError> {
-        let rows = self.read(ORDERS_OF_ACCOUNT, parameters![account, after, limit]).await?;
+        let rows = self.read(ORDERS_OF_ACCOUNT, parameters![account, after, limit, now]).await?;
         let read = |row: &sqlx::any::AnyRow| {
             let id: String = sqlx::Row::try_get(row, 0)?;
             OrderId::parse(&id).ok_or(StorageError::Corrupt { table: "orders", column: "id", row: id })

@@ -235,6 +235,14 @@ pub(super) fn order(rows: &[AnyRow], at: usize) -> Result<Option<Order>, Storage
             error: columns.parsed_option("error", problem)?,
         });
     }
+    // Were one missing, the order could look ready without its proof.
+    if order.authorizations.len() != order.identifiers.len() {
+        return Err(StorageError::Corrupt {
+            table: "orders",
+            column: "authorizations",
+            row: order.id.to_string(),
+        });
+    }
     Ok(Some(order))
 }
 

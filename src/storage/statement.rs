@@ -65,6 +65,7 @@ parameter_from! {
     &crate::acme::id::AuthorizationId => |value| Self::Text(value.to_string());
     &crate::acme::id::ExternalAccountKid => |value| Self::Text(value.to_string());
     &crate::acme::id::OrderId => |value| Self::Text(value.to_string());
+    &crate::acme::id::ReplicaId => |value| Self::Text(value.to_string());
     &crate::acme::id::LeaseToken => |value| Self::Text(value.to_string());
     &crate::acme::certificate::Serial => |value| Self::Text(value.to_string());
 }

@@ -1,14 +1,20 @@
 //! Floor 4: what a replica does by itself. It looks for jobs whose lease has run out (I-3), keeps its clock near the
-//! database's (I-5), and sees that the CRL is fresh (CRT-06).
+//! database's (I-5), sees that the CRL is fresh (CRT-06), and stands for election as the one that sweeps (I-12).
+
+mod leader;
+mod sweeper;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::time::{FleetClock, Timestamp};
 use crate::service::{ServiceError, Services, crls, finalize, limits, validate};
-use crate::storage::StorageError;
+use crate::storage::{Replica, StorageError};
+
+pub use sweeper::{Retention, lag};
 
 /// How many issuances one look takes.
 const ISSUANCES_PER_LOOK: i64 = 16;
@@ -24,10 +30,35 @@ const OVERRIDES_TICK: Duration = Duration::from_secs(2);
 /// How often the clock is compared, and the CRL looked at.
 const SLOW_TICK: Duration = Duration::from_secs(10);
 
-/// Runs until `stop`. `tick` is how often expired leases are looked for: it bounds how long a dead replica's jobs wait
-/// after their lease, and is never in the way of a healthy fleet, whose jobs start when they are accepted.
-pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration, stop: CancellationToken) {
-    let jobs = every(tick, &stop, || take_over(&services));
+/// What a replica needs to know for its work.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// How often expired leases of jobs are looked for: it bounds how long a dead replica's jobs wait after their lease,
+    /// and is never in the way of a healthy fleet, whose jobs start when they are accepted.
+    pub tick: Duration,
+    /// This replica, as it announces itself.
+    pub replica: Replica,
+    /// How long a leader that gives no sign of life stays the leader.
+    pub leader_lease: Duration,
+    /// How often the leader sweeps.
+    pub sweep_interval: Duration,
+    /// How long what is over is kept.
+    pub retention: Retention,
+}
+
+/// Runs until `stop`.
+pub async fn run(
+    services: Arc<Services>,
+    clock: Arc<FleetClock>,
+    config: WorkerConfig,
+    stop: CancellationToken,
+) {
+    let (term, terms) = watch::channel(None);
+    let candidate = leader::Candidate::new(&services, &config.replica.id, config.leader_lease, term);
+    let election = candidate.run(stop.clone());
+    let sweeping = sweeper::Sweeper::new(&services, config.retention, terms).run(config.sweep_interval);
+    let announcing = leader::announce(&services, config.replica.clone(), stop.clone());
+    let jobs = every(config.tick, &stop, || take_over(&services));
     let clocks = every(SLOW_TICK, &stop, || compare_clocks(&services, &clock));
     let overrides = every(OVERRIDES_TICK, &stop, || limits::refresh_overrides(&services));
     let lists = async {
@@ -47,7 +78,7 @@ pub async fn run(services: Arc<Services>, clock: Arc<FleetClock>, tick: Duration
             }
         }
     };
-    tokio::join!(jobs, clocks, overrides, lists);
+    tokio::join!(election, sweeping, announcing, jobs, clocks, overrides, lists);
 }
 
 async fn every<F, R>(period: Duration, stop: &CancellationToken, work: F)

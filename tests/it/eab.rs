@@ -46,7 +46,7 @@ external_account_required = true
 const ENCRYPTION_KEY: &str = "mZJyD6o9Ez0q0kq3mPqFh3r2qRkO1G2zv5m0Z8n4s1w=";
 
 /// The default profile is open; `bound` and `other-bound` trust accounts that are bound.
-fn bound(kind: Kind) -> Arc<Deployment> {
+pub fn bound(kind: Kind) -> Arc<Deployment> {
     static EMBEDDED: OnceLock<Arc<Deployment>> = OnceLock::new();
     static FLEET: OnceLock<Arc<Deployment>> = OnceLock::new();
     // The embedded server makes a key of its own.
@@ -58,13 +58,13 @@ fn bound(kind: Kind) -> Arc<Deployment> {
 }
 
 /// What `chancery eab create` printed.
-struct Printed {
-    kid: String,
-    secret: String,
+pub struct Printed {
+    pub kid: String,
+    pub secret: String,
     text: String,
 }
 
-fn create(server: &Deployment, arguments: &[&str]) -> Printed {
+pub fn create(server: &Deployment, arguments: &[&str]) -> Printed {
     let text = server.command(&[&["eab", "create"], arguments].concat());
     let after = |label: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(label));
@@ -114,7 +114,7 @@ async fn post(client: &Client, url: &str, payload: Value) -> Response {
 }
 
 /// A client whose account is bound by `key`, through the common directory.
-async fn bind(server: &Arc<Deployment>, key: &Printed) -> (Client, Response) {
+pub async fn bind(server: &Arc<Deployment>, key: &Printed) -> (Client, Response) {
     let client = server.client();
     let url = client.resource("newAccount").await;
     let answer = post(&client, &url, with(&key.vouch(&url, &client.key))).await;

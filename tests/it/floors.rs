@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 6] = [
     &["policy", "limits", "validation"],
     &["service"],
     &["http", "worker"],
-    &["config", "cli", "telemetry", "listener", "server", "main", "lib"],
+    &["config", "cli", "telemetry", "listener", "server", "status", "main", "lib"],
 ];
 
 const ROOF: usize = FLOORS.len() - 1;

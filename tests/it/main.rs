@@ -5,6 +5,7 @@
 
 mod accounts;
 mod admission;
+mod audit;
 mod authorizations;
 mod caa;
 mod certificates;
@@ -37,4 +38,5 @@ mod shared_account;
 mod statements;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]
 mod support;
+mod sweeper;
 mod waiting;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::walker::{Patience, Site, Walker};
@@ -156,56 +157,60 @@ impl Books {
 
     async fn accounts_are_kept(&self) {
         let walkers = self.accounts.lock().expect("not poisoned").clone();
-        for walker in walkers {
+        for_each(&walkers, async |walker| {
             let url = walker.url("new-account");
             let answer = walker.ask(&url, Some(json!({"onlyReturnExisting": true}))).await;
             match answer {
                 Ok(answer) if answer.status == 200 && answer.location() == walker.client.account() => {}
                 other => self.wrong("kept", format!("account {}: {other:?}", walker.client.account())),
             }
-        }
+        })
+        .await;
     }
 
-    /// Orders that were answered are as they were answered; every order on record, answered or not, is finished by the
-    /// client whose it is.
+    /// Every order on record that is not final, whether its client was answered or not, is finished by the client whose
+    /// it is; then orders and certificates are as they were shown.
     async fn orders_are_kept_and_finished(&self, site: &Site) {
         let walkers = self.accounts.lock().expect("not poisoned").clone();
         let of = |account: &str| walkers.iter().find(|walker| walker.client.account().ends_with(account));
         let open = site.server.sql("SELECT id, account_id FROM orders WHERE progress <> 'valid'");
         let doomed: Vec<_> = self.with(|ledger| ledger.doomed.iter().map(|(_, url)| url.clone()).collect());
-        for line in open.lines() {
+        for_each(open.lines(), async |line| {
             let (id, account) = line.split_once('|').expect("two columns");
-            let Some(walker) = of(account) else { continue };
+            let Some(walker) = of(account) else { return };
             let url = walker.url(&format!("order/{id}"));
             if !doomed.contains(&url)
                 && let Err(why) = walker.complete(&url).await
             {
                 self.wrong("finished", format!("{url}: {why}"));
             }
-        }
+        })
+        .await;
         let (orders, certificates) = self.with(|ledger| (ledger.orders.clone(), ledger.certificates.clone()));
-        for (account, url, first) in orders {
-            let Some(walker) = of(&account) else { continue };
-            let now = match walker.ask(&url, None).await {
-                Ok(answer) if answer.status == 200 => answer.json(),
-                other => {
-                    self.wrong("kept", format!("order {url}: {other:?}"));
-                    continue;
-                }
-            };
-            for member in ["identifiers", "authorizations", "finalize", "expires"] {
-                if now[member] != first[member] {
-                    self.wrong("kept", format!("{member} of {url}: {first} became {now}"));
-                }
+        for_each(&orders, async |(account, url, first)| {
+            let Some(walker) = of(account) else { return };
+            self.order_is_kept(walker, url, first, certificates.get(url)).await;
+        })
+        .await;
+    }
+
+    async fn order_is_kept(&self, walker: &Walker, url: &str, first: &Value, issued: Option<&Certificate>) {
+        let now = match walker.ask(url, None).await {
+            Ok(answer) if answer.status == 200 => answer.json(),
+            other => return self.wrong("kept", format!("order {url}: {other:?}")),
+        };
+        for member in ["identifiers", "authorizations", "finalize", "expires"] {
+            if now[member] != first[member] {
+                self.wrong("kept", format!("{member} of {url}: {first} became {now}"));
             }
-            let Some(certificate) = certificates.get(&url) else { continue };
-            let again = walker.ask(&certificate.url, None).await;
-            if now["status"] != "valid" || now["certificate"] != json!(certificate.url) {
-                self.wrong("kept", format!("{url} had a certificate: {now}"));
-            }
-            if !again.is_ok_and(|answer| answer.status == 200 && answer.text() == certificate.pem) {
-                self.wrong("kept", format!("{} is not what was downloaded", certificate.url));
-            }
+        }
+        let Some(certificate) = issued else { return };
+        let again = walker.ask(&certificate.url, None).await;
+        if now["status"] != "valid" || now["certificate"] != json!(certificate.url) {
+            self.wrong("kept", format!("{url} had a certificate: {now}"));
+        }
+        if !again.is_ok_and(|answer| answer.status == 200 && answer.text() == certificate.pem) {
+            self.wrong("kept", format!("{} is not what was downloaded", certificate.url));
         }
     }
 
@@ -279,4 +284,9 @@ impl Books {
             }
         }
     }
+}
+
+/// Does the work for each, some at a time.
+async fn for_each<T>(items: impl IntoIterator<Item = T>, work: impl AsyncFn(T)) {
+    futures_util::stream::iter(items).for_each_concurrent(8, |item| work(item)).await;
 }

@@ -205,7 +205,7 @@ async fn i_10_three_stores_never_place_one_too_many() {
         assert_eq!(placed, cap);
         // What was not placed left nothing behind.
         assert_eq!(stores[1].active_order_ends(&account, now).await.unwrap().len(), cap as usize);
-        let orders = stores[2].orders_of_account(&account, "", 100).await.unwrap();
+        let orders = stores[2].orders_of_account(&account, "", 100, FleetClock::machine_now()).await.unwrap();
         assert_eq!(orders.len(), cap as usize);
         let late = now.plus(Duration::from_secs(3601));
         assert_eq!(stores[0].active_order_ends(&account, late).await.unwrap(), []);

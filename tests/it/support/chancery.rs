@@ -396,6 +396,13 @@ impl Replica {
         Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
     }
 
+    /// A value of its `/metrics`, by the name with its labels as they are written there; 0 if it has none.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.ops_get("/metrics").map(|(_, text)| text).unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_default()
+    }
+
     fn start(&self) {
         let fault = std::mem::take(&mut *self.fault.lock().expect("not poisoned"));
         let environment = [self.environment.as_slice(), &fault].concat();

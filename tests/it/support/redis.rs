@@ -1,6 +1,5 @@
 //! A real redis-server on a free port in a temporary folder.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 
 use super::process::Process;
-use super::run::{SOON, folder, wait_until};
+use super::run::{SOON, folder, free_port, wait_until};
 
 /// A running server, or one that was killed and can be started again.
 pub(crate) struct RedisServer {
@@ -163,18 +162,6 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         drop(self.process.take());
         let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn free_port() -> u16 {
-    // Below the range from which the system gives out ports to outgoing connections, and different in each process.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let port = 16_000 + (std::process::id() * 61 + NEXT.fetch_add(1, Ordering::SeqCst)) % 16_000;
-        let port = u16::try_from(port).expect("below 32 000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! What all tests of one run have in common: a runtime, a temporary folder, ports, names.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -63,14 +62,16 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A TCP port of 127.0.0.1 that nothing listens on, and that is given out once a run.
+/// A TCP port of 127.0.0.1 that nothing listens on, and that is given out once a run. It lies below the range from which
+/// the system gives connections theirs: there, a connection could take it before its server does, or between two starts.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    // Runs at the same time begin at different places.
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(7919)));
     loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        let mut given = GIVEN.lock().expect("not poisoned");
-        if given.get_or_insert_default().insert(port) {
+        let port =
+            10_000 + u16::try_from(next.fetch_add(1, Ordering::Relaxed) % 22_000).expect("below 22000");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
