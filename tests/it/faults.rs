@@ -129,10 +129,7 @@ fn print(rows: &[Row], seed: u64) {
 
 fn suite(chosen: impl Fn(&Fault) -> bool, lease: Duration) {
     let seed = std::env::var("CHANCERY_TEST_FAULT_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |since| since.as_secs())
-    });
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("CHANCERY_TEST_FAULT_SEED={seed}");
     let settings = Settings::new()
         .own_postgres()

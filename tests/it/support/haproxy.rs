@@ -52,21 +52,24 @@ impl Haproxy {
     }
 }
 
+/// As deploy/haproxy.cfg: while no replica is ready, all that live are asked, since they can say what is the matter.
 fn configuration(port: u16, certificate: &Path, backends: &[Backend]) -> String {
     let mut text = format!(
-        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  timeout check 2s\n  \
-         option redispatch\n  retries 2\n\
-         frontend acme\n  bind 127.0.0.1:{port} ssl crt {} alpn h2,http/1.1\n  default_backend replicas\n\
-         backend replicas\n  balance roundrobin\n  option httpchk GET /readyz\n  http-check expect status 200\n",
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  \
+         timeout check 2s\n  option redispatch\n  retries 2\n\
+         frontend acme\n  bind 127.0.0.1:{port} ssl crt {} alpn h2,http/1.1\n  \
+         use_backend living if {{ nbsrv(ready) eq 0 }}\n  default_backend ready\n",
         certificate.display()
     );
-    for (index, backend) in backends.iter().enumerate() {
+    for (name, path) in [("ready", "/readyz"), ("living", "/livez")] {
         text += &format!(
-            "  server replica{index} {} check inter 200ms fastinter 100ms fall 2 rise 1 addr {} port {}\n",
-            backend.listen,
-            backend.ops.ip(),
-            backend.ops.port()
+            "backend {name}\n  balance roundrobin\n  option httpchk GET {path}\n  \
+             http-check expect status 200\n  default-server check inter 200ms fastinter 100ms fall 2 rise 1\n"
         );
+        for (index, backend) in backends.iter().enumerate() {
+            let (ip, ops) = (backend.ops.ip(), backend.ops.port());
+            text += &format!("  server replica{index} {} addr {ip} port {ops}\n", backend.listen);
+        }
     }
     text
 }

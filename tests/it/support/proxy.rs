@@ -171,7 +171,7 @@ impl Pump<'_> {
             let draw = random.below(1000);
             if draw < born.losses {
                 self.lost.fetch_add(1, Ordering::Relaxed);
-                if draw % 2 == 0 {
+                if draw.is_multiple_of(2) {
                     return;
                 }
                 self.losing.store(true, Ordering::Relaxed);
