@@ -10,11 +10,13 @@ use futures_util::future::join_all;
 use crate::faults::walker::Site;
 use crate::faults::{Books, load};
 use crate::support::chancery::{Deployment, Kind, Settings};
+use crate::support::haproxy::Haproxy;
 use crate::support::run::runtime;
 
 #[test]
 fn three_replicas_rolled_twice_under_load_fail_no_flow() {
-    let site = Site::start(&Settings::new().set("CHANCERY_SHUTDOWN_DELAY", "1s"));
+    let settings = Settings::new().set("CHANCERY_SHUTDOWN_DELAY", "1s");
+    let site = Site::start_behind(&settings, Haproxy::start_without_retries);
     runtime().block_on(async {
         let (books, over) = (Arc::<Books>::default(), AtomicBool::new(false));
         let loads = join_all((0..6).map(|seed| load(&site, &books, &over, seed)));

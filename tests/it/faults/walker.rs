@@ -2,6 +2,7 @@
 //! to or its connection breaks, and writes down what it was promised.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,10 @@ pub struct Site {
 
 impl Site {
     pub fn start(settings: &Settings) -> Arc<Self> {
+        Self::start_behind(settings, Haproxy::start)
+    }
+
+    pub fn start_behind(settings: &Settings, balancer: fn(&Path, &[Backend]) -> Haproxy) -> Arc<Self> {
         let server = Deployment::with(Kind::Fleet, settings);
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -39,7 +44,7 @@ impl Site {
         std::fs::write(&file, format!("{certificate}{}", key.serialize_pem())).expect("written");
         let replicas = (0..server.size()).map(|index| server.replica(index));
         let backends: Vec<_> = replicas.map(|r| Backend { listen: r.listen, ops: r.ops }).collect();
-        let balancer = Haproxy::start(&file, &backends);
+        let balancer = balancer(&file, &backends);
         let endpoint = Endpoint::tls(balancer.address(), "localhost", &certificate);
         Arc::new(Self { server, endpoint, _balancer: balancer })
     }

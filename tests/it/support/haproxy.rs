@@ -23,10 +23,20 @@ pub struct Backend {
 impl Haproxy {
     /// Starts a balancer on `port` of 127.0.0.1, with the certificate chain and key in the PEM file `certificate`.
     pub fn start_on(port: u16, certificate: &Path, backends: &[Backend]) -> Self {
+        Self::run(port, &configuration(port, certificate, backends))
+    }
+
+    /// As `start`, but a connection that a replica refuses is the client's to try again: so are most balancers.
+    pub fn start_without_retries(certificate: &Path, backends: &[Backend]) -> Self {
+        let port = free_port();
+        let text = configuration(port, certificate, backends);
+        Self::run(port, &text.replace("option redispatch\n  retries 2", "no option redispatch\n  retries 0"))
+    }
+
+    fn run(port: u16, configuration: &str) -> Self {
         let home = folder("haproxy");
         let file = home.join("haproxy.cfg");
-        std::fs::write(&file, configuration(port, certificate, backends))
-            .expect("the configuration is written");
+        std::fs::write(&file, configuration).expect("the configuration is written");
         let log = home.join("log");
         let process = Process::start("haproxy", ["-db", "-f", &file.display().to_string()], &[], &log);
         wait_until("HAProxy takes connections", || {
