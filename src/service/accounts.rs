@@ -86,7 +86,7 @@ async fn make(
         Some(external) => external_accounts::insert(services, &account, external).await,
         None => services.store.insert_account(&account).await.map_err(Into::into),
     };
-    if !matches!(made, Ok(true)) {
+    if !matches!(made, Ok(true) | Err(ServiceError::Unavailable(_))) {
         services.limits.refund(held).await;
     }
     Ok(made?.then_some(account))

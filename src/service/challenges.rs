@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, fault, validate};
+use super::{Services, fault, limits, validate};
 use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, AuthorizationStatus};
 use crate::acme::challenge::ChallengeType;
@@ -48,7 +48,7 @@ pub async fn respond(
         services.jobs.spawn(validate::run(Arc::clone(services), job));
         return Ok(authorization);
     }
-    services.limits.refund(held).await;
+    limits::refund_if_not_done(services, held, &begun).await;
     begun?;
     // Another replica took a response at the same moment, or the authorization ended.
     let fresh = services.store.account_and_authorization(&account.id, &authorization.id).await?;

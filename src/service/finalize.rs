@@ -8,7 +8,7 @@ use super::lease::{Held, settled};
 use super::orders::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::validate::MAX_CLAIMS;
-use super::{DEFAULT_PROFILE, Services, caa, fault};
+use super::{DEFAULT_PROFILE, Services, caa, fault, limits};
 use crate::acme::account::Account;
 use crate::acme::certificate::Serial;
 use crate::acme::id::LeaseToken;
@@ -58,7 +58,7 @@ pub async fn finalize(
     let held = services.limits.take(&[Use::duplicate_certificate(&order.identifiers)]).await?;
     let begun = services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await;
     if !matches!(begun, Ok(true)) {
-        services.limits.refund(held).await;
+        limits::refund_if_not_done(services, held, &begun).await;
         begun?;
         return Err(not_begun(services, &order, &key_sha256).await?.into());
     }

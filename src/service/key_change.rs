@@ -1,6 +1,6 @@
 //! Account key roll-over (RFC 8555 §7.3.5).
 
-use super::Services;
+use super::{Services, limits};
 use super::refusal::{Refusal, ServiceError};
 use crate::acme::account::Account;
 use crate::acme::message::KeyChange;
@@ -36,7 +36,7 @@ pub async fn key_change(
     let held = services.limits.take(&[Use::key_change(&account.id)]).await?;
     let changed = services.store.change_key(&account.id, &account.key_thumbprint, &thumbprint, &jwk).await;
     if !matches!(changed, Ok(true)) {
-        services.limits.refund(held).await;
+        limits::refund_if_not_done(services, held, &changed).await;
     }
     match changed {
         Ok(true) => Ok(Account { key_thumbprint: thumbprint, jwk, ..account.clone() }),

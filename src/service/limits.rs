@@ -6,7 +6,7 @@ use super::Services;
 use super::refusal::{Refusal, ServiceError};
 use crate::acme::id::AccountId;
 use crate::acme::time::Timestamp;
-use crate::limits::{Limit, LimitError};
+use crate::limits::{Held, Limit, LimitError};
 use crate::storage::{ActiveCap, StorageError};
 
 /// The longest that a client is sent away for active orders: it may finish one of them long before they end.
@@ -18,6 +18,14 @@ impl From<LimitError> for ServiceError {
             LimitError::Exceeded(exceeded) => Self::Refused(Refusal::RateLimited(Box::new(exceeded))),
             LimitError::Unavailable(why) => Self::Unavailable(why),
         }
+    }
+}
+
+/// Gives back what a write was charged for that has not been done. Whether a write was done whose answer was lost nobody
+/// knows: it stays charged, since no limit is exceeded whatever fails (I-9).
+pub(super) async fn refund_if_not_done<T>(services: &Services, held: Held, outcome: &Result<T, StorageError>) {
+    if !matches!(outcome, Err(StorageError::Unavailable(_))) {
+        services.limits.refund(held).await;
     }
 }
 

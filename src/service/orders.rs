@@ -82,7 +82,7 @@ pub async fn new_order(
     if let Ok(Placing::Placed) = placing {
         return Ok(order);
     }
-    services.limits.refund(held).await;
+    limits::refund_if_not_done(services, held, &placing).await;
     Err(match (placing, cap) {
         (Err(error), _) => error.into(),
         (Ok(Placing::TooManyActive), Some(cap)) => limits::too_many_active(services, &account.id, cap).await,
