@@ -314,6 +314,23 @@ fn i_11_redis_stalled_is_503_in_time_and_goes_on() {
     });
 }
 
+/// A connection that breaks while it is new is no reason to wait for the next: found by the fault suite.
+#[test]
+fn i_11_a_connection_to_redis_that_breaks_while_it_is_new_is_replaced() {
+    let server = Deployment::with(Kind::Fleet, &Settings::new().redis_through_proxy().replicas(1));
+    runtime().block_on(async {
+        let client = server.account().await;
+        for what in ["EVALSHA", "INFO"] {
+            let before = server.redis_proxy().lost();
+            server.redis_proxy().lose_next(what);
+            server.redis_proxy().cut();
+            until("the new connection breaks", || server.redis_proxy().lost() > before).await;
+            ready_again(&server).await;
+            client.issue_any().await;
+        }
+    });
+}
+
 #[test]
 fn gen_16_what_is_shed_may_be_sent_again_as_it_is() {
     let settings = Settings::new().set("CHANCERY_HTTP_MAX_IN_FLIGHT", "5").replicas(1);

@@ -108,10 +108,14 @@ impl Link {
         Ok(Live { given_up: Arc::default(), handle })
     }
 
-    /// Makes `live` the present connection.
-    pub(super) fn publish(&self, live: Live) {
+    /// Makes `live` the present connection, unless it broke before anyone had it.
+    pub(super) fn publish(&self, live: Live) -> Result<(), AdmissionError> {
+        if live.given_up.load(Ordering::SeqCst) {
+            return Err(AdmissionError::Unavailable("a new connection to Redis broke at once".to_owned()));
+        }
         self.up.set(1.0);
         self.state.send_replace(State::Up(live));
+        Ok(())
     }
 
     /// Returns when a connection was given up since the last call.

@@ -174,8 +174,7 @@ impl Shared {
         let live = self.link.open().await?;
         self.keys.refresh(&self.link, &live).await?;
         self.warn_of_eviction(&live).await;
-        self.link.publish(live);
-        Ok(())
+        self.link.publish(live)
     }
 
     /// Warns if Redis may throw spent marks away early to save memory: nonces could then be used twice. (Not asked on

@@ -2,7 +2,7 @@
 //! refuse connections, delay, and lose single messages.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,7 +17,26 @@ use crate::support::run::{SplitMix, runtime};
 pub struct Proxy {
     url: String,
     generation: watch::Sender<Generation>,
-    lost: Arc<AtomicU64>,
+    losses: Arc<Losses>,
+}
+
+#[derive(Default)]
+struct Losses {
+    count: AtomicU64,
+    /// The next message with this in it is lost.
+    once: Mutex<Option<&'static str>>,
+}
+
+impl Losses {
+    fn takes(&self, message: &[u8]) -> bool {
+        let mut once = self.once.lock().expect("not poisoned");
+        let found = once.is_some_and(|text| message.windows(text.len()).any(|part| part == text.as_bytes()));
+        if found {
+            *once = None;
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        found
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -46,8 +65,8 @@ impl Proxy {
         let authority = url.split(['@', '/']).find(|part| part.starts_with("127.0.0.1:")).expect("a port");
         let target: SocketAddr = authority.parse().expect("an address");
         let (generation, watched) = watch::channel(Generation::default());
-        let lost = Arc::<AtomicU64>::default();
-        let counting = Arc::clone(&lost);
+        let losses = Arc::<Losses>::default();
+        let counting = Arc::clone(&losses);
         runtime().spawn(async move {
             let listener = TcpListener::from_std(listener).expect("a listener");
             let mut count = 0;
@@ -56,7 +75,7 @@ impl Proxy {
                 tokio::spawn(forward(stream, target, watched.clone(), count, Arc::clone(&counting)));
             }
         });
-        Self { url: url.replace(authority, &format!("127.0.0.1:{port}")), generation, lost }
+        Self { url: url.replace(authority, &format!("127.0.0.1:{port}")), generation, losses }
     }
 
     /// The URL that leads through it.
@@ -102,7 +121,12 @@ impl Proxy {
 
     /// How many messages were lost.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.losses.count.load(Ordering::Relaxed)
+    }
+
+    /// Cuts the connection of the next message that has this text in it, which the store does not get.
+    pub fn lose_next(&self, text: &'static str) {
+        *self.losses.once.lock().expect("not poisoned") = Some(text);
     }
 }
 
@@ -111,7 +135,7 @@ async fn forward(
     target: SocketAddr,
     watched: watch::Receiver<Generation>,
     count: u64,
-    lost: Arc<AtomicU64>,
+    losses: Arc<Losses>,
 ) {
     let born = *watched.borrow();
     if born.refuses {
@@ -125,7 +149,7 @@ async fn forward(
             let ((from_client, to_client), (from_server, to_server)) =
                 (stream.into_split(), server.into_split());
             let losing = AtomicBool::new(false);
-            let pump = Pump { watched: watched.clone(), losing: &losing, lost };
+            let pump = Pump { watched: watched.clone(), losing: &losing, losses };
             tokio::select! {
                 () = pump.requests(from_client, to_server, born, count) => {}
                 () = pump.answers(from_server, to_client) => {}
@@ -152,7 +176,7 @@ async fn forward(
 struct Pump<'a> {
     watched: watch::Receiver<Generation>,
     losing: &'a AtomicBool,
-    lost: Arc<AtomicU64>,
+    losses: Arc<Losses>,
 }
 
 impl Pump<'_> {
@@ -168,9 +192,12 @@ impl Pump<'_> {
         let mut buffer = vec![0; 65_536];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             self.late().await;
+            if self.losses.takes(&buffer[..read]) {
+                return;
+            }
             let draw = random.below(1000);
             if draw < born.losses {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+                self.losses.count.fetch_add(1, Ordering::Relaxed);
                 if draw.is_multiple_of(2) {
                     return;
                 }
