@@ -3,6 +3,7 @@
 //! run a short form. `CHANCERY_TEST_FAULT_SEED` repeats a schedule.
 
 mod books;
+mod greed;
 mod inject;
 pub mod walker;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use books::INVARIANTS;
 use futures_util::future::join_all;
+use greed::{Greed, MOST_ORDERS};
 use inject::{Fault, Scene};
 use walker::{Patience, Site, Walker};
 
@@ -84,6 +86,7 @@ async fn time_to_normal(site: &Arc<Site>) -> Duration {
 async fn run(site: &Arc<Site>, fault: &Fault, seed: u64, lease: Duration) -> Row {
     println!("--- {}", fault.name);
     let (books, over) = (Arc::<Books>::default(), AtomicBool::new(false));
+    let greed = Greed::begin(site, &books).await.expect("an account before the fault");
     let loads = join_all((0..CLIENTS).map(|client| load(site, &books, &over, seed.wrapping_add(client))));
     let work = async {
         let scene = Scene { site, books: &books, seed, lease };
@@ -93,12 +96,15 @@ async fn run(site: &Arc<Site>, fault: &Fault, seed: u64, lease: Duration) -> Row
         over.store(true, Ordering::Relaxed);
         (end, recovery)
     };
-    let (_, (end, recovery)) = tokio::join!(loads, work);
+    let (_, (end, recovery), ()) = tokio::join!(loads, work, greed.grab(&over));
+    let placed = if fault.empties_redis() { 0 } else { greed.check(site, &books) };
     let rest = books.check(site, seed, end).await;
     let met = books.seen_so_far().iter().map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>();
     let met = if met.is_empty() { "nothing".to_owned() } else { met.join(", ") };
     let (certificates, wrong) = (books.certificates(), books.broken());
-    println!("    {certificates} certificates; {recovery:.1?} to normal, {rest:.1?} to rest; met {met}");
+    println!(
+        "    {certificates} certificates; {recovery:.1?} to normal, {rest:.1?} to rest; met {met}; {placed} of {MOST_ORDERS} orders"
+    );
     Row { name: fault.name, certificates, met, wrong, recovery, rest }
 }
 
@@ -135,6 +141,8 @@ fn suite(chosen: impl Fn(&Fault) -> bool, lease: Duration) {
         .own_postgres()
         .through_proxy()
         .redis_through_proxy()
+        .set("CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR", MOST_ORDERS.to_string())
+        .set("CHANCERY_LIMITS_WITHOUT_REDIS", "refuse")
         .set("CHANCERY_JOB_LEASE", format!("{}ms", lease.as_millis()));
     let site = Site::start(&settings);
     let faults: Vec<_> = inject::all().into_iter().filter(chosen).collect();

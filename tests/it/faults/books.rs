@@ -38,7 +38,7 @@ pub struct Books {
 }
 
 /// The invariants, in the order of the table's columns.
-pub const INVARIANTS: [&str; 6] = ["answers", "kept", "finished", "serials", "nonces", "rest"];
+pub const INVARIANTS: [&str; 7] = ["answers", "kept", "finished", "serials", "nonces", "limits", "rest"];
 
 /// How long after a fault nothing may be left in progress.
 const REST_WITHIN: Duration = Duration::from_secs(30);

@@ -29,6 +29,13 @@ pub struct Fault {
     pub short: bool,
 }
 
+impl Fault {
+    /// Whether Redis forgets what was counted: limits then begin anew.
+    pub fn empties_redis(&self) -> bool {
+        self.name.contains("empt")
+    }
+}
+
 macro_rules! faults {
     ($($short:literal $name:literal => $inject:expr;)+) => {
         vec![$(Fault { name: $name, inject: |scene| Box::pin(($inject)(scene)), short: $short }),+]

@@ -163,6 +163,14 @@ impl Walker {
         }
     }
 
+    /// A signed request, once, without regard to what is answered.
+    pub async fn once(&self, url: &str, payload: &Value) -> Result<Response, Failure> {
+        let answer = self.exchange("HEAD", &self.url("new-nonce"), String::new()).await?;
+        let nonce = answer.nonce().ok_or("no nonce")?;
+        let body = self.client.post(url).nonce(nonce).json(payload.clone()).sealed().to_string();
+        self.exchange("POST", url, body).await
+    }
+
     /// A signed request, again and again until it is answered for good.
     pub async fn ask(&self, url: &str, payload: Option<Value>) -> Result<Response, Failure> {
         let since = Instant::now();
