@@ -23,7 +23,11 @@ impl From<LimitError> for ServiceError {
 
 /// Gives back what a write was charged for that has not been done. Whether a write was done whose answer was lost nobody
 /// knows: it stays charged, since no limit is exceeded whatever fails (I-9).
-pub(super) async fn refund_if_not_done<T>(services: &Services, held: Held, outcome: &Result<T, StorageError>) {
+pub(super) async fn refund_if_not_done<T>(
+    services: &Services,
+    held: Held,
+    outcome: &Result<T, StorageError>,
+) {
     if !matches!(outcome, Err(StorageError::Unavailable(_))) {
         services.limits.refund(held).await;
     }

@@ -1,6 +1,8 @@
 //! A store is away: what needs it is refused with 503, quickly; everything else goes on; and when it is back, so is the
 //! service, without a restart (I-11, GEN-16).
 
+mod lost;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -311,23 +313,6 @@ fn i_11_redis_stalled_is_503_in_time_and_goes_on() {
         assert_eq!(client.read(&order.url).await.expect(200).state(), "ready");
         client.issue_any().await;
         server.assert_at_rest();
-    });
-}
-
-/// A connection that breaks while it is new is no reason to wait for the next: found by the fault suite.
-#[test]
-fn i_11_a_connection_to_redis_that_breaks_while_it_is_new_is_replaced() {
-    let server = Deployment::with(Kind::Fleet, &Settings::new().redis_through_proxy().replicas(1));
-    runtime().block_on(async {
-        let client = server.account().await;
-        for what in ["EVALSHA", "INFO"] {
-            let before = server.redis_proxy().lost();
-            server.redis_proxy().lose_next(what);
-            server.redis_proxy().cut();
-            until("the new connection breaks", || server.redis_proxy().lost() > before).await;
-            ready_again(&server).await;
-            client.issue_any().await;
-        }
     });
 }
 

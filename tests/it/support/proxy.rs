@@ -2,8 +2,8 @@
 //! refuse connections, delay, and lose single messages.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,19 +23,26 @@ pub struct Proxy {
 #[derive(Default)]
 struct Losses {
     count: AtomicU64,
-    /// The next message with this in it is lost.
-    once: Mutex<Option<&'static str>>,
+    /// The next message with this in it is lost, or its answer.
+    once: Mutex<Option<(String, Part)>>,
+}
+
+/// What is lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The message: the store does not get it.
+    Message,
+    /// The answer: the store has done what it says.
+    Answer,
 }
 
 impl Losses {
-    fn takes(&self, message: &[u8]) -> bool {
+    fn takes(&self, message: &[u8]) -> Option<Part> {
         let mut once = self.once.lock().expect("not poisoned");
-        let found = once.is_some_and(|text| message.windows(text.len()).any(|part| part == text.as_bytes()));
-        if found {
-            *once = None;
-            self.count.fetch_add(1, Ordering::Relaxed);
-        }
-        found
+        let contains = |text: &str| message.windows(text.len()).any(|part| part == text.as_bytes());
+        let (_, part) = once.take_if(|(text, _)| contains(text))?;
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Some(part)
     }
 }
 
@@ -124,9 +131,9 @@ impl Proxy {
         self.losses.count.load(Ordering::Relaxed)
     }
 
-    /// Cuts the connection of the next message that has this text in it, which the store does not get.
-    pub fn lose_next(&self, text: &'static str) {
-        *self.losses.once.lock().expect("not poisoned") = Some(text);
+    /// Cuts the connection of the next message that has this text in it, before or after the store has it.
+    pub fn lose_next(&self, text: &str, part: Part) {
+        *self.losses.once.lock().expect("not poisoned") = Some((text.to_owned(), part));
     }
 }
 
@@ -192,8 +199,10 @@ impl Pump<'_> {
         let mut buffer = vec![0; 65_536];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             self.late().await;
-            if self.losses.takes(&buffer[..read]) {
-                return;
+            match self.losses.takes(&buffer[..read]) {
+                Some(Part::Message) => return,
+                Some(Part::Answer) => self.losing.store(true, Ordering::Relaxed),
+                None => {}
             }
             let draw = random.below(1000);
             if draw < born.losses {
