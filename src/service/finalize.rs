@@ -266,7 +266,10 @@ async fn sign(
     let issuer = issuer
         .ok_or_else(|| internal("the issuer that the order was begun with is gone; place a new order"))?;
     let template = template(services, profile, reservation);
-    issuer.issue(&template).await.map_err(|error| {
+    let started = std::time::Instant::now();
+    let signed = issuer.issue(&template).await;
+    metrics::histogram!("chancery_signature_seconds").record(started.elapsed());
+    signed.map_err(|error| {
         tracing::error!(order = %order.id, %error, "the issuer refused");
         internal("the certificate could not be issued")
     })

@@ -34,6 +34,12 @@ impl Jobs {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let job = async {
+            let running = metrics::gauge!("chancery_jobs_running");
+            running.increment(1.0);
+            job.await;
+            running.decrement(1.0);
+        };
         // The log lines of the job carry the id of the request that began it (GEN-13), and so does the audit trail.
         self.tasks.spawn(audit::on_behalf_of(audit::origin(), job).in_current_span());
     }

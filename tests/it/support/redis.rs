@@ -1,6 +1,5 @@
 //! A real redis-server on a free port in a temporary folder.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
