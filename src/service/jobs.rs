@@ -29,13 +29,13 @@ impl Jobs {
         }
     }
 
-    /// Starts a job at once.
-    pub fn spawn<F>(&self, job: F)
+    /// Starts a job at once; `kind` is `validation` or `issuance`, for the metrics.
+    pub fn spawn<F>(&self, kind: &'static str, job: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let job = async {
-            let running = metrics::gauge!("chancery_jobs_running");
+        let job = async move {
+            let running = metrics::gauge!("chancery_jobs_running", "kind" => kind);
             running.increment(1.0);
             job.await;
             running.decrement(1.0);
