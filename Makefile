@@ -1,7 +1,7 @@
 # `make run` serves a first certificate on a bare Debian; `make test` passes the tests. Everything else is detail.
 
 BUILD_PACKAGES = gcc make
-TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux curl ca-certificates \
+TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iproute2 curl ca-certificates \
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
                  lego certbot acme-tiny uacme dehydrated caddy
 
@@ -52,7 +52,9 @@ fuzz:
 loadtest:
 	@scripts/install $(TEST_PACKAGES)
 	cargo build --release --workspace
-	loadtest/fleet.sh run
+	loadtest/fleet.sh run --challenge http-01 --accounts 32 --mode open --rate 200 --warmup 5 --duration 60 \
+	  --require-rate 199 --require-p99-finalize 250 --require-cpu-ms 5
+	loadtest/fleet.sh nonces --connections 32 --duration 10 --require-rate 20000
 
 ## Writes the configuration reference from the code.
 docs:

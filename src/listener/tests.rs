@@ -281,10 +281,11 @@ async fn who_is_slow_before_a_request_is_cut() {
 
 #[tokio::test]
 async fn an_idle_connection_ends_and_a_request_that_runs_for_longer_does_not() {
-    let brief = Duration::from_millis(50);
+    // Long enough for a client on a busy machine to begin in time.
+    let brief = Duration::from_millis(300);
     let limits = ListenerLimits { header_timeout: brief, idle_timeout: brief, ..ListenerLimits::default() };
     let handler = async || {
-        sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_millis(1000)).await;
         "done"
     };
     let server = Server::start(None, Router::new().route("/", get(handler)), limits).await;

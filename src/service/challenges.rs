@@ -45,7 +45,7 @@ pub async fn respond(
         fault::point("validation-accepted");
         authorization.attempted = Some(kind);
         job.authorization.attempted = Some(kind);
-        services.jobs.spawn(validate::run(Arc::clone(services), job));
+        services.jobs.spawn("validation", validate::run(Arc::clone(services), job));
         return Ok(authorization);
     }
     limits::refund_if_not_done(services, held, &begun).await;

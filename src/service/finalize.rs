@@ -73,7 +73,7 @@ pub async fn finalize(
             let _ = done.send(issue(&services, &job, &order, &reservation).await);
         }
     };
-    services.jobs.spawn(task);
+    services.jobs.spawn("issuance", task);
     match tokio::time::timeout(PATIENCE, finished).await {
         Ok(Ok(Issuance::Recorded)) => {
             order.progress = Progress::Valid;
@@ -211,6 +211,7 @@ async fn issue(services: &Services, job: &IssuanceJob, order: &Order, reservatio
 }
 
 async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation: &Reservation) -> Issuance {
+    let started = std::time::Instant::now();
     let signed = match sign(services, job, order, reservation).await {
         Ok(der) => der,
         Err(problem) => {
@@ -243,6 +244,7 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
     }
     fault::point("issuance-recorded");
     metrics::counter!("chancery_issuances_total", "result" => "issued").increment(1);
+    metrics::histogram!("chancery_issuance_seconds").record(started.elapsed());
     tracing::info!(order = %job.order_id, serial = %reservation.serial, profile = %reservation.profile, "issued");
     Issuance::Recorded
 }
@@ -266,7 +268,10 @@ async fn sign(
     let issuer = issuer
         .ok_or_else(|| internal("the issuer that the order was begun with is gone; place a new order"))?;
     let template = template(services, profile, reservation);
-    issuer.issue(&template).await.map_err(|error| {
+    let started = std::time::Instant::now();
+    let signed = issuer.issue(&template).await;
+    metrics::histogram!("chancery_signature_seconds").record(started.elapsed());
+    signed.map_err(|error| {
         tracing::error!(order = %order.id, %error, "the issuer refused");
         internal("the certificate could not be issued")
     })

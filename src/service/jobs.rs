@@ -31,11 +31,17 @@ impl Jobs {
         }
     }
 
-    /// Starts a job at once.
-    pub fn spawn<F>(&self, job: F)
+    /// Starts a job at once; `kind` is `validation` or `issuance`, for the metrics.
+    pub fn spawn<F>(&self, kind: &'static str, job: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let job = async move {
+            let running = metrics::gauge!("chancery_jobs_running", "kind" => kind);
+            running.increment(1.0);
+            job.await;
+            running.decrement(1.0);
+        };
         // The log lines of the job carry the id of the request that began it (GEN-13), and so does the audit trail.
         self.tasks.spawn(audit::on_behalf_of(audit::origin(), job).in_current_span());
     }

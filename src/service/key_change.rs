@@ -1,7 +1,7 @@
 //! Account key roll-over (RFC 8555 §7.3.5).
 
-use super::{Services, limits};
 use super::refusal::{Refusal, ServiceError};
+use super::{Services, limits};
 use crate::acme::account::Account;
 use crate::acme::message::KeyChange;
 use crate::jose::PublicKey;

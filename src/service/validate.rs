@@ -78,6 +78,7 @@ async fn attempts(services: &Services, job: &ValidationJob, kind: ChallengeType)
             Verdict::Invalid(problem) => return Err(problem),
             Verdict::Retry(problem) if last == 0 => return Err(problem),
             Verdict::Retry(_) => {
+                metrics::counter!("chancery_validations_retried_total", "type" => kind.as_str()).increment(1);
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

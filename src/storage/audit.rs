@@ -13,7 +13,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::statement::{Parameter, parameters, run, statements};
-use super::{Dialect, StorageError, Store, placeholders};
+use super::{Dialect, StorageError, Store, dialect, placeholders};
 use crate::acme::audit::{Action, Actor, Event, Origin};
 use crate::acme::certificate::Serial;
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
@@ -21,12 +21,11 @@ use crate::acme::time::{Clock, Timestamp};
 
 macro_rules! columns {
     () => {
-        "id, at, actor, action, account_id, order_id, authorization_id, serial, request_id, client_address, detail"
+        "id, actor, action, account_id, order_id, authorization_id, serial, request_id, client_address, detail, at"
     };
 }
-/// How many they are, and which of them is no text.
-const COLUMNS: usize = 11;
-const AT: usize = 1;
+/// Which of them is the time. All before it are texts, and parameters.
+const AT: usize = 10;
 
 /// What ends a statement that reads events about `$1`: the page after the time `$2` and the id `$3`.
 macro_rules! page {
@@ -36,11 +35,20 @@ macro_rules! page {
 }
 
 statements! {
-    APPEND_EVENT = "INSERT INTO audit_events (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     EVENTS = "SELECT ", columns!(), " FROM audit_events WHERE (at, id) > ($1, $2) ORDER BY at, id LIMIT $3";
     EVENTS_OF_ACCOUNT = "SELECT ", columns!(), " FROM audit_events WHERE account_id", page!();
     EVENTS_OF_ORDER = "SELECT ", columns!(), " FROM audit_events WHERE order_id", page!();
     EVENTS_OF_SERIAL = "SELECT ", columns!(), " FROM audit_events WHERE serial", page!();
+}
+
+/// Appends one event. On Postgres it is the database that says when, as in every arm: replicas know its time to within
+/// some milliseconds, which is not good enough for an order among what two of them do one after the other.
+pub(super) fn append_statement(dialect: Dialect) -> String {
+    let now = if dialect == Dialect::Postgres { dialect::NOW } else { "$11" };
+    format!(
+        "-- APPEND_EVENT\nINSERT INTO audit_events ({}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, {now})",
+        columns!()
+    )
 }
 
 /// Finds the events of any of `count` authorizations.
@@ -85,8 +93,8 @@ pub(super) enum PerRow {
 impl PerRow {
     const fn column(self) -> usize {
         match self {
-            Self::Order => 5,
-            Self::Authorization => 6,
+            Self::Order => 4,
+            Self::Authorization => 5,
         }
     }
 
@@ -106,25 +114,24 @@ impl PerRow {
 /// `$first` and those after it.
 pub(super) fn arm(first: usize, from: &str, per_row: Option<PerRow>) -> String {
     let value = |column: usize| {
-        let kind = if column == AT { "BIGINT" } else { "TEXT" };
-        let value = format!("CAST(${} AS {kind})", first + column);
+        let value = format!("CAST(${} AS TEXT)", first + column);
         match per_row {
             Some(_) if column == 0 => format!("substr({value}, 1, 16) || substr({from}.id, 17)"),
             Some(per_row) if column == per_row.column() => format!("COALESCE({value}, {from}.id)"),
             _ => value,
         }
     };
-    let values = (0..COLUMNS).map(value).collect::<Vec<_>>().join(", ");
-    format!("audited AS (INSERT INTO audit_events ({}) SELECT {values} FROM {from})", columns!())
+    let values = (0..AT).map(value).collect::<Vec<_>>().join(", ");
+    let (columns, now) = (columns!(), dialect::NOW);
+    format!("audited AS (INSERT INTO audit_events ({columns}) SELECT {values}, {now} FROM {from})")
 }
 
 /// The arm `audited` of a Postgres statement that changes many rows of no account's own: one event for all, if there is
 /// one, which counts them.
 pub(super) fn counting_arm(first: usize, from: &str) -> String {
-    let arm = arm(first, from, None);
-    let detail = format!("CAST(${} AS TEXT) FROM {from}", first + COLUMNS - 1);
-    let counted = format!("'{{\"rows\":' || COUNT(*) || '}}' FROM {from} HAVING COUNT(*) > 0");
-    arm.replace(&detail, &counted)
+    let detail = format!("CAST(${} AS TEXT)", first + AT - 1);
+    let arm = arm(first, from, None).replace(&detail, "'{\"rows\":' || COUNT(*) || '}'");
+    arm.replace(&format!(" FROM {from})"), &format!(" FROM {from} HAVING COUNT(*) > 0)"))
 }
 
 /// The values of [`counting_arm`]'s event: all but the detail.
@@ -151,11 +158,10 @@ fn last_parameter(text: &str) -> usize {
     text.split('$').skip(1).filter_map(number).max().unwrap_or(0)
 }
 
-/// The values of an event, in the order of its columns.
+/// The values of an event, in the order of its columns, but for the time.
 pub(super) fn event_parameters(event: &Event) -> Vec<Parameter> {
     parameters![
         &event.id,
-        event.at,
         &event.actor,
         &event.action,
         event.account.as_ref().map(ToString::to_string),
@@ -169,8 +175,16 @@ pub(super) fn event_parameters(event: &Event) -> Vec<Parameter> {
 }
 
 /// Appends an event inside a transaction.
-pub(super) async fn append(connection: &mut AnyConnection, event: &Event) -> Result<(), StorageError> {
-    run(connection, APPEND_EVENT.into(), event_parameters(event)).await.map(|_| ())
+pub(super) async fn append(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    event: &Event,
+) -> Result<(), StorageError> {
+    let mut values = event_parameters(event);
+    if dialect == Dialect::Sqlite {
+        values.extend(parameters![event.at]);
+    }
+    run(connection, append_statement(dialect).into(), values).await.map(|_| ())
 }
 
 /// Runs `text` inside a transaction, and appends `event` if it changed a row; says whether it did.
@@ -188,7 +202,7 @@ pub(super) async fn run_audited(
     if run(connection, text.into(), values).await?.is_empty() {
         return Ok(false);
     }
-    append(connection, event).await?;
+    append(connection, dialect, event).await?;
     Ok(true)
 }
 
@@ -212,7 +226,7 @@ pub(super) async fn run_audited_each(
         let key: String = row.try_get(0)?;
         let event = per_row.event(event, &key);
         if dialect == Dialect::Sqlite {
-            append(connection, &event).await?;
+            append(connection, dialect, &event).await?;
         }
         events.push(event);
     }
@@ -325,17 +339,17 @@ fn read_event(row: &AnyRow) -> Result<Event, StorageError> {
             text($column)?.map(|text| $parse(&text).ok_or_else(|| corrupt($name))).transpose()?
         };
     }
-    let detail: String = row.try_get(10)?;
+    let detail: String = row.try_get(9)?;
     Ok(Event {
         at: Timestamp::from_micros(row.try_get(AT)?),
-        actor: row.try_get(2)?,
-        action: row.try_get(3)?,
-        account: parsed!(4, "account_id", AccountId::parse),
-        order: parsed!(5, "order_id", OrderId::parse),
-        authorization: parsed!(6, "authorization_id", AuthorizationId::parse),
-        serial: parsed!(7, "serial", Serial::parse),
-        request_id: text(8)?,
-        client_address: text(9)?,
+        actor: row.try_get(1)?,
+        action: row.try_get(2)?,
+        account: parsed!(3, "account_id", AccountId::parse),
+        order: parsed!(4, "order_id", OrderId::parse),
+        authorization: parsed!(5, "authorization_id", AuthorizationId::parse),
+        serial: parsed!(6, "serial", Serial::parse),
+        request_id: text(7)?,
+        client_address: text(8)?,
         detail: serde_json::from_str(&detail).map_err(|_| corrupt("detail"))?,
         id,
     })
@@ -351,9 +365,8 @@ mod tests {
         assert!(text.starts_with(
             "-- X\nWITH changed AS (UPDATE t SET a = $2 WHERE b = $10 RETURNING id), audited AS ("
         ));
-        assert!(
-            text.contains("CAST($11 AS TEXT), CAST($12 AS BIGINT)") && text.contains("CAST($21 AS TEXT)")
-        );
+        assert!(text.contains("SELECT CAST($11 AS TEXT), CAST($12 AS TEXT)"), "{text}");
+        assert!(text.contains("CAST($20 AS TEXT), CAST(extract"), "{text}");
         assert!(text.ends_with("FROM changed) SELECT * FROM changed"), "{text}");
         let each = arm(1, "changed", Some(PerRow::Order));
         assert!(
@@ -362,10 +375,11 @@ mod tests {
         );
         let all = counting_arm(8, "gone");
         assert!(
-            all.contains(r#"CAST($17 AS TEXT), '{"rows":' || COUNT(*) || '}' FROM gone HAVING"#),
+            all.contains(r#"CAST($16 AS TEXT), '{"rows":' || COUNT(*) || '}', CAST(extract"#)
+                && all.ends_with(" FROM gone HAVING COUNT(*) > 0)"),
             "{all}"
         );
-        assert!(each.contains("COALESCE(CAST($6 AS TEXT), changed.id), CAST($7"), "{each}");
+        assert!(each.contains("COALESCE(CAST($5 AS TEXT), changed.id), CAST($6"), "{each}");
     }
 
     #[tokio::test]

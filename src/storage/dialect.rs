@@ -20,6 +20,15 @@ pub enum Dialect {
 /// Ends the sub-select of a claim, so that replicas that look for jobs at once do not wait for each other.
 pub(super) const SKIP_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
 
+macro_rules! now {
+    () => {
+        "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    };
+}
+/// Postgres's time in microseconds since the epoch.
+pub(super) const NOW: &str = now!();
+const SELECT_NOW: &str = concat!("SELECT ", now!());
+
 impl Dialect {
     /// The dialect of a database URL.
     pub fn of_url(url: &str) -> Self {
@@ -77,12 +86,7 @@ impl Dialect {
     pub(super) async fn now(self, connection: &mut AnyConnection) -> Result<Option<i64>, sqlx::Error> {
         match self {
             Self::Sqlite => Ok(None),
-            Self::Postgres => {
-                sqlx::query_scalar("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)")
-                    .fetch_one(connection)
-                    .await
-                    .map(Some)
-            }
+            Self::Postgres => sqlx::query_scalar(SELECT_NOW).fetch_one(connection).await.map(Some),
         }
     }
 }

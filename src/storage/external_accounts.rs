@@ -136,7 +136,7 @@ impl Store {
                     run(connection, GIVE_BACK_EXTERNAL_ACCOUNT_KEY.into(), parameters![&kid]).await?;
                     return Ok(Bound::KeyHasAccount);
                 }
-                append(connection, &used).await?;
+                append(connection, dialect, &used).await?;
                 Ok(Bound::Made)
             })
         }));

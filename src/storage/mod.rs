@@ -66,7 +66,7 @@ const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[(2, include_str!("../../migrations
 pub struct Store {
     dialect: Dialect,
     pool: AnyPool,
-    /// Dates the events of the audit trail.
+    /// The fleet's time as this process knows it: dates the audit trail in the log, and on SQLite in its table.
     clock: Arc<FleetClock>,
     /// SQLite only: all writes go through it.
     writer: Option<Writer>,
@@ -251,6 +251,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     ];
     let mut all: Vec<(&str, String)> =
         files.into_iter().flatten().map(|(name, text)| (*name, (*text).to_owned())).collect();
+    all.push(("APPEND_EVENT", audit::append_statement(dialect)));
     all.push(("EVENTS_OF_AUTHORIZATIONS", audit::events_of_authorizations_statement(2)));
     all.push(("CLAIM_VALIDATIONS", authorizations::claim_statement(dialect)));
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));

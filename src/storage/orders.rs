@@ -325,7 +325,7 @@ impl Store {
                     run(connection, text.into(), values).await?;
                 }
                 if dialect == Dialect::Sqlite {
-                    audit::append(connection, &event).await?;
+                    audit::append(connection, dialect, &event).await?;
                 }
                 Ok(Placing::Placed)
             })

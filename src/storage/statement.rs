@@ -97,5 +97,15 @@ pub(super) async fn run(
             Parameter::TextOption(value) => query.bind(value),
         };
     }
-    Ok(query.fetch_all(connection).await?)
+    let started = std::time::Instant::now();
+    let outcome = query.fetch_all(connection).await.map_err(StorageError::from);
+    metrics::histogram!("chancery_database_seconds").record(started.elapsed());
+    match &outcome {
+        Ok(_) | Err(StorageError::UniqueViolation) => {}
+        Err(StorageError::Unavailable(_)) => {
+            metrics::counter!("chancery_database_errors_total", "kind" => "unavailable").increment(1);
+        }
+        Err(_) => metrics::counter!("chancery_database_errors_total", "kind" => "refused").increment(1),
+    }
+    outcome
 }

@@ -323,7 +323,7 @@ impl Store {
                             rows = run(connection, text.into(), values.clone()).await?.len();
                         }
                         if let Some(event) = event.filter(|_| rows > 0) {
-                            append(connection, &counted(event, rows)).await?;
+                            append(connection, dialect, &counted(event, rows)).await?;
                         }
                         Ok(rows)
                     })

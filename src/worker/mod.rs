@@ -107,7 +107,7 @@ async fn take_over(services: &Arc<Services>) -> Result<(), ServiceError> {
         let free = i64::try_from(services.jobs.free()).unwrap_or(i64::MAX).min(64);
         for job in services.store.claim_validations(now, until, free).await? {
             metrics::counter!("chancery_jobs_taken_over_total", "kind" => "validation").increment(1);
-            services.jobs.spawn(validate::run(Arc::clone(services), job));
+            services.jobs.spawn("validation", validate::run(Arc::clone(services), job));
         }
     }
     let waiting = services.store.waiting_issuances(now).await?;
@@ -115,7 +115,7 @@ async fn take_over(services: &Arc<Services>) -> Result<(), ServiceError> {
     if waiting.0 > 0 {
         for job in services.store.claim_issuances(now, until, ISSUANCES_PER_LOOK).await? {
             metrics::counter!("chancery_jobs_taken_over_total", "kind" => "issuance").increment(1);
-            services.jobs.spawn(finalize::resume(Arc::clone(services), job));
+            services.jobs.spawn("issuance", finalize::resume(Arc::clone(services), job));
         }
     }
     Ok(())

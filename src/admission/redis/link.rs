@@ -133,7 +133,13 @@ impl Link {
         if live.given_up.load(Ordering::SeqCst) {
             return Err(Failure::Broken("the connection to Redis was given up".to_owned()));
         }
-        let failure = match timeout(self.connector.response_limit(), command).await {
+        let started = std::time::Instant::now();
+        let outcome = timeout(self.connector.response_limit(), command).await;
+        metrics::histogram!("chancery_redis_seconds").record(started.elapsed());
+        if !matches!(outcome, Ok(Ok(_))) {
+            metrics::counter!("chancery_redis_errors_total").increment(1);
+        }
+        let failure = match outcome {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if error.is_timeout() => Failure::Late,
             Ok(Err(error)) if is_broken(&error) => Failure::Broken(describe(&error)),

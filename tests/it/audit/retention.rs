@@ -43,5 +43,7 @@ async fn sweeps_are_counted_and_the_trail_ends_with_its_retention(server: Arc<De
     }
     assert_eq!(of_account(&client).len(), 4, "what is younger stays, though its orders are gone");
     wait_until("the events are gone", || of_account(&client).is_empty());
-    wait_until("those of the sweeps too, and their end leaves none", || trail(&server, "--all", "").is_empty());
+    wait_until("those of the sweeps too, and their end leaves none", || {
+        trail(&server, "--all", "").is_empty()
+    });
 }

@@ -16,12 +16,15 @@ pub fn goes_its_way(site: &Site) {
     let (by_http, by_tls) = (site.name_of_localhost(), site.name_of_localhost());
     let names = [by_http.as_str(), by_tls.as_str()];
     let caddyfile = text(&site.home.join("Caddyfile"));
-    std::fs::write(&caddyfile, configuration(site, &by_http, &by_tls)).expect("written");
-
-    let caddy = start(site, &["--config", &caddyfile, "--adapter", "caddyfile"]);
-    names.iter().for_each(|name| wait_for_certificate(site, &caddy, name, None));
+    // One site first: two that begin at once may each make an account, and Caddy then keeps the key of one beside the
+    // URL of the other.
+    for sites in [&names[..1], &names[..]] {
+        std::fs::write(&caddyfile, configuration(site, sites)).expect("written");
+        let caddy = start(site, &["--config", &caddyfile, "--adapter", "caddyfile"]);
+        sites.iter().for_each(|name| wait_for_certificate(site, &caddy, name, None));
+        stop(&caddy);
+    }
     let first = names.map(|name| Certificate::verified(site, &file(site, name), &[name]));
-    stop(&caddy);
 
     let caddy = start(site, &["--config", &for_renewal(site, &caddyfile)]);
     for (name, first) in names.iter().zip(&first) {
@@ -31,7 +34,8 @@ pub fn goes_its_way(site: &Site) {
     }
 }
 
-fn configuration(site: &Site, by_http: &str, by_tls: &str) -> String {
+/// The first of `names` is proven by http-01, the second by tls-alpn-01.
+fn configuration(site: &Site, names: &[&str]) -> String {
     let global = format!(
         "{{\n  admin off\n  skip_install_trust\n  storage file_system {}\n  http_port {}\n  https_port {}\n  \
          default_bind 127.0.0.1\n  email caddy@example.org\n}}\n",
@@ -48,7 +52,8 @@ fn configuration(site: &Site, by_http: &str, by_tls: &str) -> String {
             site.root.display()
         )
     };
-    global + &one(by_http, "disable_tlsalpn_challenge") + &one(by_tls, "disable_http_challenge")
+    let others = ["disable_tlsalpn_challenge", "disable_http_challenge"];
+    names.iter().zip(others).fold(global, |text, (name, other)| text + &one(name, other))
 }
 
 /// The same configuration, under which every certificate is due for renewal: certificates are dated back by a minute,
@@ -80,8 +85,10 @@ fn wait_for_certificate(site: &Site, caddy: &Process, name: &str, last: Option<&
     let last = last.map(Certificate::pem);
     wait_until("Caddy has a certificate", || {
         assert!(caddy.is_running(), "Caddy ended: {}", caddy.log());
-        let failure =
-            caddy.log().lines().find(|line| line.contains("\"level\":\"error\"")).map(str::to_owned);
+        // It may be stopped while it still tidies a lock away, and says so; that is its own affair.
+        let is_failure =
+            |line: &&str| line.contains("\"level\":\"error\"") && !line.contains("\"signal\":\"SIGTERM\"");
+        let failure = caddy.log().lines().find(is_failure).map(str::to_owned);
         assert_eq!(failure, None, "Caddy is content");
         let stored = std::fs::read_to_string(file(site, name)).ok();
         stored.is_some_and(|stored| stored.ends_with("-----\n") && Some(stored) != last)
