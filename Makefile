@@ -52,8 +52,10 @@ fuzz:
 loadtest:
 	@scripts/install $(TEST_PACKAGES)
 	cargo build --release --workspace
+	loadtest/fleet.sh run --challenge http-01 --accounts 16 --mode closed --concurrency 24 --warmup 5 --duration 15 \
+	  --require-cpu-ms 5
 	loadtest/fleet.sh run --challenge http-01 --accounts 32 --mode open --rate 200 --warmup 5 --duration 60 \
-	  --require-rate 199 --require-p99-finalize 250 --require-cpu-ms 5
+	  --require-rate 199 --require-p99-finalize 250
 	loadtest/fleet.sh nonces --connections 32 --duration 10 --require-rate 20000
 
 ## Writes the configuration reference from the code.
