@@ -24,12 +24,10 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), StartError> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "TLS cannot be set up")?;
     match command {
         Command::Serve(serve) => {
             let config = load(&serve.configured, serve.local)?;
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| "TLS cannot be set up")?;
             telemetry::start_log(config.log.format, &config.log.level)?;
             telemetry::log_panics();
             let metrics = telemetry::start_metrics()?;
@@ -37,9 +35,6 @@ fn run(command: Command) -> Result<(), StartError> {
         }
         Command::Migrate(configured) => {
             let config = load(&configured, false)?;
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| "TLS cannot be set up")?;
             telemetry::start_log(config.log.format, &config.log.level)?;
             runtime()?.block_on(async {
                 let store = server::open_store(&config).await?;
@@ -48,9 +43,6 @@ fn run(command: Command) -> Result<(), StartError> {
         }
         Command::Status(configured) => {
             let config = load(&configured, false)?;
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| "TLS cannot be set up")?;
             print!("{}", runtime()?.block_on(status::read(&config))?);
             Ok(())
         }
@@ -66,26 +58,22 @@ fn run(command: Command) -> Result<(), StartError> {
         Command::Ca(CaCommand::Init(init)) => init_authority(&init),
         Command::Limits(command) => {
             let config = load(command.configured(), false)?;
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| "TLS cannot be set up")?;
             print!("{}", runtime()?.block_on(by_operator(cli::limits::run(&config, &command)))?);
             Ok(())
         }
         Command::Eab(command) => {
             let config = load(command.configured(), false)?;
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| "TLS cannot be set up")?;
             telemetry::start_log(config.log.format, &config.log.level)?;
             print!("{}", runtime()?.block_on(by_operator(eab::run(&command, &config)))?);
             Ok(())
         }
+        Command::Renew(command) => {
+            let config = load(&command.configured, false)?;
+            print!("{}", runtime()?.block_on(by_operator(cli::renew::run(&command, &config)))?);
+            Ok(())
+        }
         Command::Audit(command) => {
             let config = load(&command.configured, false)?;
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| "TLS cannot be set up")?;
             let out = &mut std::io::stdout().lock();
             if runtime()?.block_on(audit::run(&command, &config, out))? == 0 {
                 eprintln!("the trail has nothing of this");
@@ -117,7 +105,6 @@ fn load(configured: &Configured, local: bool) -> Result<Config, StartError> {
 
 /// Says of each thing that the configuration names whether it works; an error if one does not.
 fn try_out(config: &Config) -> Result<(), StartError> {
-    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "TLS cannot be set up")?;
     let mut failed = 0;
     for (name, outcome) in runtime()?.block_on(server::try_out(config)) {
         match outcome {

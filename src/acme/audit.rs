@@ -100,6 +100,8 @@ actions! {
     AuthorizationValidated = "authorization.validated";
     /// A certificate was signed and is on record.
     CertificateIssued = "certificate.issued";
+    /// The operator asked for a certificate to be renewed before its time (RFC 9773 §4.2).
+    CertificateRenewalAsked = "certificate.renewal_asked";
     /// A certificate was revoked (RFC 8555 §7.6).
     CertificateRevoked = "certificate.revoked";
     /// Expired certificates were deleted, as many as the detail counts.

@@ -64,7 +64,7 @@ fn order(text: &str) -> Result<OrderId, String> {
     OrderId::parse(last_part(text)).ok_or_else(|| "an order's id has 32 hexadecimal digits".to_owned())
 }
 
-fn serial(text: &str) -> Result<Serial, String> {
+pub(super) fn serial(text: &str) -> Result<Serial, String> {
     let digits = last_part(text).replace(':', "").to_ascii_lowercase();
     Serial::parse(&format!("{digits:0>32}"))
         .ok_or_else(|| "a serial of this server has 31 or 32 hexadecimal digits".to_owned())

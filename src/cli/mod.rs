@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod eab;
 pub mod limits;
+pub mod renew;
 
 use std::path::PathBuf;
 
@@ -80,6 +81,10 @@ pub enum Command {
     ///
     /// It works while replicas run, and changes nothing. Events are kept for retention.audit.
     Audit(AuditCommand),
+    /// Ask the holders of certificates to renew them at once, by their renewal information (RFC 9773)
+    ///
+    /// Clients that ask for it, such as certbot, lego 5, Caddy and cert-manager, then come within hours.
+    Renew(renew::RenewCommand),
     /// Show and reset what clients have used of the limits, and give single ones other limits.
     #[command(subcommand)]
     Limits(LimitsCommand),

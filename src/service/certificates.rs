@@ -82,7 +82,7 @@ async fn issued(services: &Services, der: &[u8]) -> Result<Certificate, ServiceE
         )
     })?;
     let serial = Serial::from_bytes(&serial).ok_or_else(unknown)?;
-    let (certificate, _) = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
+    let certificate = services.store.certificate(&serial).await?.ok_or_else(unknown)?.certificate;
     if certificate.der.as_deref() == Some(der) { Ok(certificate) } else { Err(unknown().into()) }
 }
 

@@ -15,7 +15,7 @@ use crate::acme::order::{Order, OrderStatus, Progress};
 use crate::acme::profile::{AuthorizationMode, Profile};
 use crate::acme::time::Timestamp;
 use crate::limits::{Held, Use};
-use crate::storage::{NewOrderRows, Placing};
+use crate::storage::{IssuedCertificate, NewOrderRows, Placing};
 
 /// A valid authorization that lasts no longer than this is not worth reusing: the order would end with it.
 const REUSE_MARGIN: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -215,7 +215,9 @@ async fn replaced(
         || Refusal::Malformed("\"replaces\" names no certificate of this server (RFC 9773 §5)".to_owned());
     let id = RenewalId::parse(text).ok_or_else(unknown)?;
     let serial = Serial::from_bytes(&id.serial).ok_or_else(unknown)?;
-    let (certificate, replaced_by) = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
+    let issued = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
+    let due = renewal::is_due(&issued, now);
+    let IssuedCertificate { certificate, replaced_by, .. } = issued;
     if crate::pki::hex(&id.authority_key_id) != certificate.issuer_id {
         return Err(unknown().into());
     }
@@ -239,7 +241,7 @@ async fn replaced(
             return Err(Refusal::AlreadyReplaced.into());
         }
     }
-    Ok((serial, replaced_by, renewal::is_due(&certificate, now)))
+    Ok((serial, replaced_by, due))
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Services;
 use super::refusal::{Refusal, ServiceError};
-use crate::acme::certificate::{Certificate, RenewalId, Serial};
+use crate::acme::certificate::{RenewalId, Serial};
 use crate::acme::time::Timestamp;
+use crate::storage::IssuedCertificate;
 
 /// When a certificate is best renewed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,25 +31,26 @@ pub async fn renewal_info(services: &Services, id: &str) -> Result<RenewalInfo, 
     })?;
     let unknown = || Refusal::NotFound("certificate");
     let serial = Serial::from_bytes(&id.serial).ok_or_else(unknown)?;
-    let (certificate, _) = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
-    if crate::pki::hex(&id.authority_key_id) != certificate.issuer_id {
+    let issued = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
+    if crate::pki::hex(&id.authority_key_id) != issued.certificate.issuer_id {
         return Err(unknown().into());
     }
     let explanation = services.settings.website.clone().unwrap_or_else(|| services.urls.directory(None));
-    Ok(window(&certificate, services.now(), explanation))
+    Ok(window(&issued, services.now(), explanation))
 }
 
 /// Whether a certificate is due: its window has begun, and it has not ended. A revoked one is not: whoever asks for
 /// limits not to count (ARI-04) must not make itself such certificates at will.
-pub(super) fn is_due(certificate: &Certificate, now: Timestamp) -> bool {
-    let begun = || window(certificate, now, String::new()).start <= now;
-    certificate.revocation.is_none() && now < certificate.not_after && begun()
+pub(super) fn is_due(issued: &IssuedCertificate, now: Timestamp) -> bool {
+    let begun = || window(issued, now, String::new()).start <= now;
+    issued.certificate.revocation.is_none() && now < issued.certificate.not_after && begun()
 }
 
 /// Two thirds into the lifetime, moved by up to a twelfth of it by the serial, so that certificates issued together do
-/// not come back together (ARI-03). For a revoked certificate, at once (ARI-02).
-fn window(certificate: &Certificate, now: Timestamp, explanation: String) -> RenewalInfo {
-    if certificate.revocation.is_some() {
+/// not come back together (ARI-03). For a revoked certificate, and one that the operator wants renewed, at once (ARI-02).
+fn window(issued: &IssuedCertificate, now: Timestamp, explanation: String) -> RenewalInfo {
+    let certificate = &issued.certificate;
+    if certificate.revocation.is_some() || issued.renewal_asked_at.is_some() {
         let hour = Duration::from_secs(3600);
         let (start, end) = (now.minus(hour * 2), now.minus(hour));
         return RenewalInfo { start, end, explanation_url: Some(explanation) };
@@ -64,13 +66,13 @@ fn window(certificate: &Certificate, now: Timestamp, explanation: String) -> Ren
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::acme::certificate::{Revocation, RevocationReason};
+    use crate::acme::certificate::{Certificate, Revocation, RevocationReason};
     use crate::acme::id::{AccountId, OrderId};
 
-    fn certificate(last: u8) -> Certificate {
+    fn certificate(last: u8) -> IssuedCertificate {
         let mut octets = [1; 16];
         octets[14] = last;
-        Certificate {
+        let certificate = Certificate {
             serial: Serial::from_random(octets),
             order_id: OrderId::new(),
             account_id: AccountId::new(),
@@ -84,7 +86,8 @@ mod tests {
             der: None,
             issued_at: None,
             revocation: None,
-        }
+        };
+        IssuedCertificate { certificate, replaced_by: None, renewal_asked_at: None }
     }
 
     #[test]
@@ -106,11 +109,14 @@ mod tests {
         let mut certificate = certificate(0);
         let start = window(&certificate, Timestamp::from_seconds(10), String::new()).start;
         let just_before = start.minus(Duration::from_micros(1));
-        let last = certificate.not_after.minus(Duration::from_micros(1));
-        for (at, due) in [(just_before, false), (start, true), (last, true), (certificate.not_after, false)] {
+        let last = certificate.certificate.not_after.minus(Duration::from_micros(1));
+        for (at, due) in
+            [(just_before, false), (start, true), (last, true), (certificate.certificate.not_after, false)]
+        {
             assert_eq!(is_due(&certificate, at), due, "{at}");
         }
-        certificate.revocation = Some(Revocation { at: start, reason: RevocationReason::Superseded });
+        certificate.certificate.revocation =
+            Some(Revocation { at: start, reason: RevocationReason::Superseded });
         assert!(!is_due(&certificate, start));
     }
 
@@ -118,8 +124,18 @@ mod tests {
     fn ari_02_a_revoked_certificate_is_due_at_once_and_says_why() {
         let now = Timestamp::from_seconds(86_400);
         let mut certificate = certificate(0);
-        certificate.revocation = Some(Revocation { at: now, reason: RevocationReason::Superseded });
+        certificate.certificate.revocation =
+            Some(Revocation { at: now, reason: RevocationReason::Superseded });
         let info = window(&certificate, now, "https://ca.test/why".into());
         assert!(info.end < now && info.explanation_url.is_some());
+    }
+
+    #[test]
+    fn ari_02_a_certificate_that_the_operator_wants_renewed_is_due_at_once() {
+        let now = Timestamp::from_seconds(86_400);
+        let mut certificate = certificate(0);
+        certificate.renewal_asked_at = Some(now);
+        let info = window(&certificate, now, "https://ca.test/why".into());
+        assert!(info.end < now && info.explanation_url.is_some() && is_due(&certificate, now));
     }
 }

@@ -33,6 +33,7 @@ use sqlx::{AnyPool, Connection};
 
 pub use audit::Trail;
 pub use authorizations::ValidationJob;
+pub use certificates::IssuedCertificate;
 pub use crls::Crl;
 pub use dialect::Dialect;
 pub use error::StorageError;
@@ -56,6 +57,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "external_accounts", include_str!("../../migrations/0003_external_accounts.sql")),
     (4, "sweeper", include_str!("../../migrations/0004_sweeper.sql")),
     (5, "audit", include_str!("../../migrations/0005_audit.sql")),
+    (6, "renewal", include_str!("../../migrations/0006_renewal.sql")),
 ];
 
 /// What follows a migration on Postgres.

@@ -18,6 +18,7 @@ wire_tests! {
         ari_01_anyone_may_read_the_window_of_a_certificate
         ari_01_bad_ids_are_malformed_and_unknown_ones_404
         ari_02_a_revoked_certificate_has_a_window_in_the_past
+        ari_02_a_certificate_that_the_operator_wants_renewed_has_one_too
         ari_03_certificates_issued_together_do_not_come_back_together
         ord_14_replaces_names_a_certificate_of_the_account_that_shares_a_name
         ord_14_a_certificate_is_replaced_once;
@@ -90,6 +91,22 @@ async fn ari_02_a_revoked_certificate_has_a_window_in_the_past(server: Arc<Deplo
         assert!(start < end && end <= FleetClock::machine_now(), "renew at once: {answer}");
         assert!(answer.string("explanationURL").starts_with("http"), "{answer}");
     }
+}
+
+async fn ari_02_a_certificate_that_the_operator_wants_renewed_has_one_too(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let issued = client.issue_any().await;
+    let serial = chancery::pki::hex(&issued.chain.serial());
+    let said = server.command(&["renew", &serial]);
+    assert!(said.contains("in the past"), "{said}");
+    for _ in 0..server.size() {
+        let answer = ask(&client, &issued.chain.renewal_id()).await.expect(200);
+        let (start, end) = window(&answer);
+        assert!(start < end && end <= FleetClock::machine_now(), "renew at once: {answer}");
+        assert!(answer.string("explanationURL").starts_with("http"), "{answer}");
+    }
+    let again = server.command(&["renew", &serial, &"7f".repeat(16)]);
+    assert_eq!(again.matches("not on record, revoked, or asked for already").count(), 2, "{again}");
 }
 
 async fn ari_03_certificates_issued_together_do_not_come_back_together(server: Arc<Deployment>) {
