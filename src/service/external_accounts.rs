@@ -47,10 +47,17 @@ pub async fn create(
     };
     let mut secret = Zeroizing::new([0; SECRET_OCTETS]);
     fill_random(&mut *secret)?;
+    fit_for_a_command_line(&mut secret);
     let sealed = sealing.seal(key.kid.as_str(), &*secret);
     let sealed = sealed.ok_or_else(|| ServiceError::Internal("the secret could not be sealed".to_owned()))?;
     store.insert_external_account_key(&key, sealed).await?;
     Ok((key, Zeroizing::new(Base64UrlUnpadded::encode_string(&*secret))))
+}
+
+/// Sees that the text of a secret does not begin with a hyphen, which certbot would take for an option of its own. It
+/// costs one of 256 bits.
+const fn fit_for_a_command_line(secret: &mut [u8; SECRET_OCTETS]) {
+    secret[0] &= 0x7f;
 }
 
 /// Whether `sealing` is the key under which the live keys of the database were sealed, so that a replica with the wrong
@@ -194,4 +201,19 @@ pub(super) fn count_refusal(refusal: &Refusal) {
         Refusal::ExternalAccountRequired(_) => "absent",
         _ => return,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_looks_like_an_option() {
+        for first in 0..=u8::MAX {
+            let mut secret = [0xff; SECRET_OCTETS];
+            secret[0] = first;
+            fit_for_a_command_line(&mut secret);
+            assert!(!Base64UrlUnpadded::encode_string(&secret).starts_with('-'), "{first}");
+        }
+    }
 }
