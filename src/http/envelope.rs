@@ -185,14 +185,14 @@ fn preflight() -> Response<Body> {
 }
 
 fn record(method: &Method, endpoint: &str, response: &Response<Body>, started: Instant) {
-    let seconds = started.elapsed().as_secs_f64();
+    let elapsed = started.elapsed();
     let status = response.status();
     let problem = response.extensions().get::<Told>().map_or("none", |told| told.0.name());
     metrics::counter!("chancery_requests_total", "endpoint" => endpoint.to_owned(), "problem" => problem,
         "status" => status.as_str().to_owned())
     .increment(1);
-    metrics::histogram!("chancery_request_seconds", "endpoint" => endpoint.to_owned()).record(seconds);
-    let microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    metrics::histogram!("chancery_request_seconds", "endpoint" => endpoint.to_owned()).record(elapsed);
+    let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     if endpoint == "/new-nonce" && status.is_success() {
         // Nothing was asked and nothing changed, a hundred thousand times a second if a client likes.
         tracing::debug!(%method, endpoint, status = status.as_u16(), problem, microseconds, "request");

@@ -49,11 +49,7 @@ impl From<Problem> for Rejection {
 
 impl From<jose::Error> for Rejection {
     fn from(error: jose::Error) -> Self {
-        let mut problem = Problem::new(error.kind(), error.to_string());
-        if problem.kind == ProblemType::BadSignatureAlgorithm {
-            problem.algorithms = jose::Algorithm::ALLOWED;
-        }
-        problem.into()
+        Problem::from(error).into()
     }
 }
 

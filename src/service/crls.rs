@@ -17,16 +17,21 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// revoked since. Any replica may do this at any time; the number decides who was first.
 pub async fn renew_if_due(services: &Services) -> Result<(), ServiceError> {
     for issuer in services.issuers() {
-        while !is_fresh(services, issuer.id()).await? {
-            publish(services, issuer).await?;
+        loop {
+            let last = services.store.crl(issuer.id()).await?;
+            if let Some(last) = &last
+                && is_fresh(services, issuer.id(), last).await?
+            {
+                break;
+            }
+            publish(services, issuer, last.map(|last| last.number)).await?;
         }
     }
     Ok(())
 }
 
-/// Whether the newest list has everything, and is not old.
-async fn is_fresh(services: &Services, issuer_id: &str) -> Result<bool, ServiceError> {
-    let Some(last) = services.store.crl(issuer_id).await? else { return Ok(false) };
+/// Whether a list has everything, and is not old.
+async fn is_fresh(services: &Services, issuer_id: &str, last: &Crl) -> Result<bool, ServiceError> {
     if services.now().since(last.this_update) >= services.settings.crl_interval {
         return Ok(false);
     }
@@ -39,9 +44,12 @@ async fn is_fresh(services: &Services, issuer_id: &str) -> Result<bool, ServiceE
     Ok(recent.iter().all(|serial| listed.contains(serial)))
 }
 
-/// Signs and publishes one list. If another replica was faster, its list counts.
-async fn publish(services: &Services, issuer: &Arc<dyn Issuer>) -> Result<(), ServiceError> {
-    let previous = services.store.crl(issuer.id()).await?.map(|last| last.number);
+/// Signs and publishes the list after number `previous`. If another replica was faster, its list counts.
+async fn publish(
+    services: &Services,
+    issuer: &Arc<dyn Issuer>,
+    previous: Option<i64>,
+) -> Result<(), ServiceError> {
     let next = sign(services, issuer, previous.unwrap_or(0) + 1).await?;
     if services.store.publish_crl(issuer.id(), previous, next).await? {
         metrics::counter!("chancery_crls_published_total").increment(1);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::time::{FleetClock, Timestamp};
 use crate::service::{ServiceError, Services, crls, finalize, limits, validate};
-use crate::storage::{Replica, StorageError};
+use crate::storage::{Replica, StorageError, Store};
 
 pub use sweeper::{Retention, lag};
 
@@ -132,7 +132,7 @@ fn report(kind: &'static str, (waiting, oldest): (i64, Option<Timestamp>), now: 
 
 /// Measures how far the database's clock is ahead of this machine's, and goes by the database's from then on.
 pub async fn compare_clocks(services: &Services, clock: &FleetClock) -> Result<(), ServiceError> {
-    let offset = measure_offset(services).await?;
+    let offset = measure_offset(&services.store).await?;
     let Some(offset) = offset else { return Ok(()) };
     clock.set_offset_micros(offset);
     let seconds = Duration::from_micros(offset.unsigned_abs()).as_secs_f64();
@@ -143,9 +143,10 @@ pub async fn compare_clocks(services: &Services, clock: &FleetClock) -> Result<(
     Ok(())
 }
 
-async fn measure_offset(services: &Services) -> Result<Option<i64>, StorageError> {
+/// By how many microseconds the database's clock is ahead of this machine's; `None` where it is this machine's.
+pub async fn measure_offset(store: &Store) -> Result<Option<i64>, StorageError> {
     let before = FleetClock::machine_now();
-    let Some(database) = services.store.database_now().await? else { return Ok(None) };
+    let Some(database) = store.database_now().await? else { return Ok(None) };
     let after = FleetClock::machine_now();
     let middle = before.plus(after.since(before) / 2);
     Ok(Some(database - middle.micros()))
