@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod chancery;
 pub mod client;
 pub mod flows;
+pub mod foreign;
 pub mod haproxy;
 pub mod keys;
 pub mod pebble;
