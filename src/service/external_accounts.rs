@@ -81,7 +81,7 @@ const fn fit_for_a_command_line(secret: &mut [u8; SECRET_OCTETS]) {
 }
 
 /// Whether `sealing` is the key under which the live keys of the database were sealed, so that a replica with the wrong
-/// one never starts. The newest key speaks for all.
+/// one never starts. One key speaks for all: the newest, or the last by name of those that were taken over.
 pub async fn check_sealing(store: &Store, sealing: Option<&SealingKey>) -> Result<(), ServiceError> {
     let Some((key, sealed)) = store.latest_external_account_key().await? else { return Ok(()) };
     match sealing {
