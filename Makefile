@@ -5,7 +5,7 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iprout
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
                  lego certbot acme-tiny uacme dehydrated caddy
 
-.PHONY: run build test test-only test-faults test-sweep-million fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-faults test-suites test-sweep-million fmt lint fuzz loadtest docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -30,6 +30,15 @@ test-only:
 test-faults:
 	@scripts/install $(TEST_PACKAGES)
 	cargo test --workspace --features faults --test it faults::the_whole_run -- --ignored --nocapture
+
+## Suites that others wrote for Pebble, against Chancery behind tests/pebble-shim, and docs/suites.md (minutes). Builds
+## them first, where they are not in the cache; that needs Go 1.26 or newer.
+test-suites:
+	@scripts/install $(TEST_PACKAGES) git
+	for name in challtestsrv instant-acme lego-e2e; do tests/foreign/build $$name || exit 1; done
+	cargo build --workspace --features faults
+	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it suites::the_whole_run -- \
+	  --ignored --nocapture
 
 ## Sweep a million expired orders under load: does new-order slow down? (minutes; RATE flows a second, default 50)
 test-sweep-million:

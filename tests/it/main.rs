@@ -38,5 +38,6 @@ mod shared_account;
 mod statements;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]
 mod support;
+mod suites;
 mod sweeper;
 mod waiting;
