@@ -36,8 +36,8 @@ mod rfc;
 mod rolling;
 mod shared_account;
 mod statements;
+mod suites;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]
 mod support;
-mod suites;
 mod sweeper;
 mod waiting;
