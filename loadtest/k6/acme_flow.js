@@ -9,7 +9,7 @@ import { check } from "k6";
 
 import { header, json, readDirectory } from "./acme.js";
 import { base64url } from "./jose.js";
-import { TREND_STATS, latencyThresholds, number, table } from "./settings.js";
+import { TREND_STATS, latencyThresholds, number, written } from "./settings.js";
 import { pause, transport } from "./transport.js";
 
 const DIRECTORY = __ENV.ACME_DIRECTORY || "https://localhost:14000/directory";
@@ -93,10 +93,5 @@ export default async function (directory) {
 
 /** @param {import("./settings.js").Summary} data */
 export function handleSummary(data) {
-  /** @type {Record<string, string>} */
-  const written = { stdout: table(data, ["http_reqs", "http_req_failed", "checks", "iterations"]) };
-  if (__ENV.SUMMARY_JSON) {
-    written[__ENV.SUMMARY_JSON] = JSON.stringify(data);
-  }
-  return written;
+  return written(data, ["http_reqs", "http_req_failed", "checks", "iterations"], __ENV.SUMMARY_JSON);
 }

@@ -73,7 +73,7 @@ export function fromBase64(text) {
 }
 
 /**
- * A coordinate or scalar as long as RFC 7518 §6.2.1.2 wants it: not every implementation keeps leading zeros.
+ * A coordinate or scalar as long as RFC 7518 §6.2.1.2 wants it: k6 leaves the leading zeros of a coordinate out.
  * @param {string} text
  */
 function atFullLength(text) {

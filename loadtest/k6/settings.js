@@ -41,7 +41,7 @@ export function number(text, otherwise) {
  * @param {Summary} data
  * @param {string[]} numbers metrics that are shown by their value alone
  */
-export function table(data, numbers) {
+function table(data, numbers) {
   const row = (/** @type {(string | number)[]} */ cells) =>
     cells.map((cell, at) => (at === 0 ? String(cell).padEnd(26) : String(cell).padStart(10))).join("");
   const milliseconds = (/** @type {number | undefined} */ value) => (value === undefined ? "-" : value.toFixed(1));
@@ -62,4 +62,19 @@ export function table(data, numbers) {
     lines.push(row([name, shown[0] || "-", shown[1] || "-"]));
   }
   return [...lines, ...failed.map((what) => `not kept: ${what}`), ""].join("\n");
+}
+
+/**
+ * What `handleSummary` has written: the table, and all that k6 knows to `file` if there is one.
+ * @param {Summary} data
+ * @param {string[]} numbers
+ * @param {string | undefined} file
+ */
+export function written(data, numbers, file) {
+  /** @type {Record<string, string>} */
+  const texts = { stdout: table(data, numbers) };
+  if (file) {
+    texts[file] = JSON.stringify(data);
+  }
+  return texts;
 }

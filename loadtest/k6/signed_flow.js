@@ -16,7 +16,7 @@ import { Counter, Trend } from "k6/metrics";
 
 import { AcmeError, Client, readDirectory } from "./acme.js";
 import { base64url, generateKey, importKey } from "./jose.js";
-import { TREND_STATS, latencyThresholds, number, table } from "./settings.js";
+import { TREND_STATS, latencyThresholds, number, written } from "./settings.js";
 import { pause, transport } from "./transport.js";
 
 const DIRECTORY = __ENV.ACME_DIRECTORY || "https://localhost:14000/profiles/trusted/directory";
@@ -89,7 +89,8 @@ export async function setup() {
 async function publish(token, keyAuthorization) {
   const tell = async (/** @type {string} */ path, /** @type {object} */ what) => {
     const url = `${CHALLTESTSRV}/${path}`;
-    const answer = await transport({ method: "POST", url, name: "responder", expected: [200], body: JSON.stringify(what) });
+    const body = JSON.stringify(what);
+    const answer = await transport({ method: "POST", url, name: "responder", expected: [200], body });
     if (answer.status !== 200) {
       throw new AcmeError("responder", `${url} answered ${answer.status}`);
     }
@@ -133,10 +134,5 @@ export default async function (prepared) {
 /** @param {import("./settings.js").Summary} data */
 export function handleSummary(data) {
   const numbers = ["acme_issuances", "acme_failures", "acme_bad_nonces", "dropped_iterations", "http_reqs", "checks"];
-  /** @type {Record<string, string>} */
-  const written = { stdout: table(data, numbers) };
-  if (__ENV.SUMMARY_JSON) {
-    written[__ENV.SUMMARY_JSON] = JSON.stringify(data);
-  }
-  return written;
+  return written(data, numbers, __ENV.SUMMARY_JSON);
 }

@@ -9,8 +9,8 @@ mod evidence;
 mod first_steps;
 mod lego;
 mod matrix;
-mod program;
-mod site;
+pub mod program;
+pub mod site;
 mod uacme;
 mod webroot;
 

@@ -1,5 +1,5 @@
-// Leads `k6` and `k6/…` to the stand-ins, and gives each VU its own copy of the script and of what it imports: the VU's
-// number in the query of a module's address is handed on to its imports. Stand-ins are shared, as k6 itself is.
+// Leads `k6` and `k6/…` to the stand-ins, and gives each VU its own copy of the script and of what it imports: the
+// VU's number in the query of a module's address is handed on to its imports. Stand-ins are shared, as k6 itself is.
 
 const STAND_INS = ["k6", "k6/execution", "k6/http", "k6/metrics", "k6/timers"];
 

@@ -1,7 +1,11 @@
 // k6's thresholds: which metric, which of its samples, and the comparison.
 
 const KEY = /^([A-Za-z_][A-Za-z0-9_]*)(?:\{(.*)\})?$/;
-const THRESHOLD = /^(count|rate|value|avg|min|max|med|p\(\s*\d+(?:\.\d+)?\s*\))\s*(>=|<=|>|<|===|==|!=)\s*(-?\d+(?:\.\d+)?)$/;
+const PERCENTILE = /p\(\s*\d+(?:\.\d+)?\s*\)/.source;
+const OPERATOR = />=|<=|>|<|===|==|!=/.source;
+const THRESHOLD = new RegExp(
+  `^(count|rate|value|avg|min|max|med|${PERCENTILE})\\s*(${OPERATOR})\\s*(-?\\d+(?:\\.\\d+)?)$`,
+);
 
 /** What each type of metric can be asked for. */
 const AGGREGATIONS = {
