@@ -7,8 +7,8 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iprout
 # What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
 CLIENTS        = caddy lego
 
-.PHONY: run build test test-only test-clients test-k6 test-faults test-sweep-million fmt lint fuzz loadtest loadtest-unsigned \
-        docs clean
+.PHONY: run build test test-only test-clients test-k6 test-faults test-sweep-million fmt lint fuzz \
+        loadtest loadtest-unsigned docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
