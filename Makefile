@@ -7,7 +7,8 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iprout
 # What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
 CLIENTS        = caddy go-acme lego
 
-.PHONY: run build test test-only test-clients test-faults test-sweep-million fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-clients acme-rfc-conformance-test test-faults test-sweep-million fmt lint fuzz \
+        loadtest docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -34,9 +35,19 @@ test-clients:
 	@for name in $(CLIENTS); do tests/foreign/build $$name >/dev/null || exit 1; done
 	rm -rf target/clients && mkdir -p target/clients
 	CHANCERY_TEST_FOREIGN=required CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
-	  cargo test --workspace --features faults --test it clients:: -- --include-ignored --skip the_table_is_written
+	  cargo test --workspace --features faults --test it clients:: -- --include-ignored \
+	  --skip the_table_is_written --skip clients::conformance::
 	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
 	  cargo test --workspace --features faults --test it clients::matrix::the_table_is_written -- --ignored
+
+## lego (Debian's and the current one) through account, certificate, renewal and revocation, for every challenge and type
+## of key, where nothing but loopback can be reached; prints the table of what it ran (minutes).
+acme-rfc-conformance-test:
+	@scripts/install $(TEST_PACKAGES)
+	@tests/foreign/build lego >/dev/null
+	cargo test --workspace --features faults --test it --no-run
+	CHANCERY_TEST_FOREIGN=required scripts/on-loopback \
+	  cargo test --offline --workspace --features faults --test it clients::conformance:: -- --include-ignored --nocapture
 
 ## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
 ## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.

@@ -4,6 +4,7 @@
 mod acme_tiny;
 mod caddy;
 mod certbot;
+mod conformance;
 mod dehydrated;
 mod evidence;
 mod first_steps;
