@@ -4,12 +4,16 @@
 mod acme_tiny;
 mod caddy;
 mod certbot;
+mod conformance;
 mod dehydrated;
 mod evidence;
 mod first_steps;
+mod go_acme;
 mod lego;
-mod program;
-mod site;
+mod lego5;
+mod matrix;
+pub mod program;
+pub mod site;
 mod uacme;
 mod webroot;
 
@@ -31,6 +35,45 @@ macro_rules! on_both_deployments {
             })+
         }
     };
+}
+
+/// Clients that write into a zone by dynamic updates (RFC 2136); the replicas ask the zone's own server.
+mod by_updates {
+    #[test]
+    fn lego() {
+        super::lego::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+
+    #[test]
+    fn lego5() {
+        super::lego5::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+}
+
+/// Clients that no Debian package has, in the fleet.
+mod foreign {
+    #[test]
+    fn caddy() {
+        super::caddy::current_goes_its_way(&super::site::Site::fleet());
+    }
+
+    #[test]
+    fn go_acme() {
+        let Some(program) = super::go_acme::program() else { return };
+        let site = super::site::Site::fleet();
+        site.every_replica_works(|| super::go_acme::goes_its_way(&site, &program));
+    }
+
+    #[test]
+    fn go_acme_on_the_embedded_server() {
+        let Some(program) = super::go_acme::program() else { return };
+        super::go_acme::goes_its_way(&super::site::Site::embedded(), &program);
+    }
+
+    #[test]
+    fn lego5() {
+        super::lego5::goes_its_way(&super::site::Site::fleet());
+    }
 }
 
 on_both_deployments! { acme_tiny caddy certbot dehydrated lego uacme }
