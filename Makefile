@@ -3,9 +3,10 @@
 BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iproute2 curl ca-certificates \
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
-                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils
+                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils \
+                 python3-certbot-dns-rfc2136 apache2-bin libapache2-mod-md
 # What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
-CLIENTS        = caddy lego
+CLIENTS        = acme4j caddy certbot instant-acme-client lego node-acme-client
 
 .PHONY: run build test test-only test-clients test-faults test-sweep-million fmt lint fuzz loadtest docs clean
 
