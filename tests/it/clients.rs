@@ -5,17 +5,19 @@ mod acme_tiny;
 mod alpn_folder;
 mod caddy;
 mod certbot;
+mod conformance;
 mod dehydrated;
 mod documented;
 mod evidence;
 mod first_steps;
+mod go_acme;
 mod lego;
 mod lego5;
 mod libraries;
 mod matrix;
 mod mod_md;
-mod program;
-mod site;
+pub mod program;
+pub mod site;
 mod uacme;
 mod webroot;
 
@@ -84,6 +86,19 @@ mod foreign {
     #[test]
     fn instant_acme() {
         super::libraries::instant_acme(&Site::fleet());
+    }
+
+    #[test]
+    fn go_acme() {
+        let Some(program) = super::go_acme::program() else { return };
+        let site = Site::fleet();
+        site.every_replica_works(|| super::go_acme::goes_its_way(&site, &program));
+    }
+
+    #[test]
+    fn go_acme_on_the_embedded_server() {
+        let Some(program) = super::go_acme::program() else { return };
+        super::go_acme::goes_its_way(&Site::embedded(), &program);
     }
 
     #[test]
