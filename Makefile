@@ -5,7 +5,8 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iprout
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
                  lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils nodejs \
                  python3-certbot-dns-rfc2136 apache2-bin libapache2-mod-md
-# What `make test-clients` builds beside Debian's packages: folders of tests/foreign; and by what, beside Go, cargo and npm.
+# What `make test-clients` builds beside Debian's packages: folders of tests/foreign. And by what, beside Go, cargo and
+# npm.
 CLIENTS        = acme4j caddy certbot go-acme instant-acme-client lego node-acme-client
 CLIENT_PACKAGES = python3-venv openjdk-17-jdk-headless maven
 
