@@ -358,13 +358,16 @@ impl Replica {
     /// How a client reaches it.
     pub fn endpoint(&self) -> &Endpoint {
         self.endpoint.get_or_init(|| {
-            let root = std::fs::read_to_string(self.data_dir.join("root.pem"));
-            let plain = self.environment.iter().any(|(n, v)| n == "CHANCERY_TLS_MODE" && v == "off");
-            if plain {
-                Endpoint::plain(self.listen)
-            } else {
-                Endpoint::tls(self.listen, "localhost", &root.expect("TLS auto leaves root.pem"))
+            let last = |wanted: &str| self.environment.iter().rev().find(|(name, _)| name == wanted);
+            if last("CHANCERY_TLS_MODE").is_some_and(|(_, mode)| mode == "off") {
+                return Endpoint::plain(self.listen);
             }
+            // Beside the issuing certificate, wherever that is.
+            let issuing =
+                last("CHANCERY_CA_CERT").map(|(_, file)| Path::new(file).with_file_name("root.pem"));
+            let root = issuing.unwrap_or_else(|| self.data_dir.join("root.pem"));
+            let root = std::fs::read_to_string(root).expect("a root is there");
+            Endpoint::tls(self.listen, "localhost", &root)
         })
     }
 
