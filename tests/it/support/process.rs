@@ -73,22 +73,26 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Sends a signal by name, such as `TERM`, `KILL`, `STOP` or `CONT`.
+    /// Sends a signal by name, such as `TERM`, `KILL`, `STOP` or `CONT`. After `STOP`, every thread stands still.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status();
         assert!(sent.is_ok_and(|s| s.success()), "kill -{name} {} failed", self.pid);
+        while name == "STOP" && self.is_running() && !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Whether the server still runs.
     pub fn is_running(&self) -> bool {
-        std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
-            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+        state(&format!("/proc/{}/stat", self.pid)).is_some_and(|state| state != 'Z')
     }
 
-    /// Whether a signal keeps the server from running.
+    /// Whether a signal keeps the server, every thread of it, from running.
     pub fn is_stopped(&self) -> bool {
-        std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
-            .is_ok_and(|stat| stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('T'))
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
+        let mut threads = threads.flatten().peekable();
+        threads.peek().is_some()
+            && threads.all(|thread| state(&thread.path().join("stat").display().to_string()) == Some('T'))
     }
 
     /// The exit status of a server that has ended; 128 and the signal's number if a signal ended it.
@@ -105,6 +109,11 @@ impl Process {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The state in a `stat` file of /proc: the letter behind the name, which is in parentheses.
+fn state(path: &str) -> Option<char> {
+    std::fs::read_to_string(path).ok()?.rsplit(')').next()?.trim_start().chars().next()
 }
 
 impl Drop for Process {
