@@ -8,6 +8,7 @@ mod dehydrated;
 mod evidence;
 mod first_steps;
 mod lego;
+mod matrix;
 mod program;
 mod site;
 mod uacme;
@@ -31,6 +32,14 @@ macro_rules! on_both_deployments {
             })+
         }
     };
+}
+
+/// Clients that write into a zone by dynamic updates (RFC 2136); the replicas ask the zone's own server.
+mod by_updates {
+    #[test]
+    fn lego() {
+        super::lego::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
 }
 
 on_both_deployments! { acme_tiny caddy certbot dehydrated lego uacme }
