@@ -1,6 +1,6 @@
 //! `Link`, `Retry-After`, `Date`; and the chain, which hangs together by them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use chancery::acme::time::{Clock, FleetClock};
 use http::Method;
@@ -19,10 +19,15 @@ use crate::support::responder::{self, Reply};
 use crate::support::response::Response;
 use crate::support::run::unique_name;
 
-/// A fleet whose certificates have two chains.
+/// A fleet whose certificates have two chains. It ends with the last test that has it.
 fn chained() -> Arc<Deployment> {
-    static FLEET: OnceLock<Arc<Deployment>> = OnceLock::new();
-    FLEET.get_or_init(|| Deployment::with(Kind::Fleet, &two_chains())).clone()
+    static FLEET: Mutex<Weak<Deployment>> = Mutex::new(Weak::new());
+    let mut fleet = FLEET.lock().unwrap_or_else(PoisonError::into_inner);
+    fleet.upgrade().unwrap_or_else(|| {
+        let started = Deployment::with(Kind::Fleet, &two_chains());
+        *fleet = Arc::downgrade(&started);
+        started
+    })
 }
 
 /// acmez follows `up` on a certificate, and appends what it finds there to the chain.
