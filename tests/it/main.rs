@@ -24,6 +24,7 @@ mod gen_urls;
 mod http01;
 mod jws;
 mod jws_keys;
+mod k6;
 mod key_change;
 mod kit;
 mod limits;
