@@ -29,6 +29,7 @@ mod key_change;
 mod kit;
 mod limits;
 mod nonces;
+mod obligations;
 mod orders;
 mod outages;
 mod renewal;
