@@ -5,7 +5,7 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iprout
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
                  lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils
 # What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
-CLIENTS        =
+CLIENTS        = caddy lego
 
 .PHONY: run build test test-only test-clients test-faults test-sweep-million fmt lint fuzz loadtest docs clean
 

@@ -8,6 +8,7 @@ mod dehydrated;
 mod evidence;
 mod first_steps;
 mod lego;
+mod lego5;
 mod matrix;
 mod program;
 mod site;
@@ -39,6 +40,24 @@ mod by_updates {
     #[test]
     fn lego() {
         super::lego::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+
+    #[test]
+    fn lego5() {
+        super::lego5::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+}
+
+/// Clients that no Debian package has, in the fleet.
+mod foreign {
+    #[test]
+    fn caddy() {
+        super::caddy::current_goes_its_way(&super::site::Site::fleet());
+    }
+
+    #[test]
+    fn lego5() {
+        super::lego5::goes_its_way(&super::site::Site::fleet());
     }
 }
 

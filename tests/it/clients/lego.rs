@@ -104,7 +104,7 @@ fn by_dns(site: &Site) {
 
 /// A program that gives each TXT record it is asked for (`present NAME VALUE`) to the DNS server of the tests, by way
 /// of their web server.
-fn dns_hook(site: &Site) -> PathBuf {
+pub fn dns_hook(site: &Site) -> PathBuf {
     require("curl");
     let way = format!("txt{}", unique());
     let record = |query: &str| {

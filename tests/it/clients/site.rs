@@ -141,6 +141,19 @@ impl Site {
         (after("kid:"), after("hmac key:"))
     }
 
+    /// How many orders for `name` said which certificate they replace (RFC 9773 §5).
+    pub fn replacing_orders(&self, name: &str) -> usize {
+        let orders = format!(
+            "SELECT count(*) FROM orders WHERE replaces IS NOT NULL AND identifiers LIKE '%\"{name}\"%'"
+        );
+        self.deployment().sql(&orders).trim().parse().expect("a count")
+    }
+
+    /// Lets renewal information say that a certificate is to be renewed at once.
+    pub fn renew_early(&self, serial: &str) {
+        self.deployment().command(&["renew", serial]);
+    }
+
     fn deployment(&self) -> &'static Deployment {
         &self.fleet_of().deployment
     }
