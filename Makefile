@@ -3,11 +3,12 @@
 BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iproute2 curl ca-certificates \
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
-                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils
+                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils prometheus shellcheck
 # What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
 CLIENTS        = caddy lego
 
-.PHONY: run build test test-only test-clients test-faults test-sweep-million fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-clients test-deploy container-dry-run kind-test test-faults test-sweep-million \
+        fmt lint fuzz loadtest docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -37,6 +38,21 @@ test-clients:
 	  cargo test --workspace --features faults --test it clients:: -- --include-ignored --skip the_table_is_written
 	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
 	  cargo test --workspace --features faults --test it clients::matrix::the_table_is_written -- --ignored
+
+## What lies in deploy/, with kustomize (built once, as above).
+test-deploy:
+	@scripts/install $(TEST_PACKAGES)
+	@tests/foreign/build kustomize >/dev/null
+	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it deploy::
+
+## The steps of the Dockerfile in a plain folder, and the program with the image's files alone (a release build).
+container-dry-run:
+	@scripts/install $(BUILD_PACKAGES) binutils curl
+	deploy/container/dry-run
+
+## Chancery and cert-manager in a fresh kind cluster, where KIND_AVAILABLE=1 says that there is a container engine.
+kind-test:
+	deploy/cert-manager/run
 
 ## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
 ## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.
