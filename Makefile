@@ -3,12 +3,14 @@
 BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iproute2 curl ca-certificates \
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
-                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils prometheus shellcheck
+                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils nodejs \
+                 prometheus shellcheck
 # What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
-CLIENTS        = caddy lego
+CLIENTS        = caddy go-acme lego
 
-.PHONY: run build test test-only test-clients test-deploy container-dry-run kind-test test-faults test-sweep-million \
-        fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-clients acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
+        fmt lint fuzz loadtest loadtest-unsigned docs clean
+.PHONY: test-deploy container-dry-run kind-test
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -35,7 +37,8 @@ test-clients:
 	@for name in $(CLIENTS); do tests/foreign/build $$name >/dev/null || exit 1; done
 	rm -rf target/clients && mkdir -p target/clients
 	CHANCERY_TEST_FOREIGN=required CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
-	  cargo test --workspace --features faults --test it clients:: -- --include-ignored --skip the_table_is_written
+	  cargo test --workspace --features faults --test it clients:: -- --include-ignored \
+	  --skip the_table_is_written --skip clients::conformance::
 	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
 	  cargo test --workspace --features faults --test it clients::matrix::the_table_is_written -- --ignored
 
@@ -53,6 +56,23 @@ container-dry-run:
 ## Chancery and cert-manager in a fresh kind cluster, where KIND_AVAILABLE=1 says that there is a container engine.
 kind-test:
 	deploy/cert-manager/run
+
+## lego (Debian's and the current one) through account, certificate, renewal and revocation, for every challenge and type
+## of key, where nothing but loopback can be reached; prints the table of what it ran (minutes).
+acme-rfc-conformance-test:
+	@scripts/install $(TEST_PACKAGES)
+	@tests/foreign/build lego >/dev/null
+	cargo test --workspace --features faults --test it --no-run
+	CHANCERY_TEST_FOREIGN=required scripts/on-loopback \
+	  cargo test --offline --workspace --features faults --test it clients::conformance:: -- --include-ignored --nocapture
+
+## The scripts of loadtest/k6: held to k6's types (npm fetches them once, into a cache outside the checkout), and run
+## under Node against three replicas.
+test-k6:
+	@scripts/install $(TEST_PACKAGES)
+	@command -v npm >/dev/null || scripts/install npm
+	@tests/foreign/build k6-types >/dev/null
+	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it k6::
 
 ## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
 ## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.
@@ -86,6 +106,13 @@ loadtest:
 	loadtest/fleet.sh run --challenge http-01 --accounts 32 --mode open --rate 200 --warmup 5 --duration 60 \
 	  --require-rate 199 --require-p99-finalize 250
 	loadtest/fleet.sh nonces --connections 32 --duration 10 --require-rate 20000
+
+## The endpoints that need no signature, against a fleet of three, by vegeta (Go builds it once, into a cache outside the
+## checkout). RATE requests a second; without it, as many as 32 connections get answers to.
+loadtest-unsigned:
+	@scripts/install $(TEST_PACKAGES)
+	cargo build --release --workspace
+	loadtest/fleet.sh unsigned
 
 ## Writes the configuration reference from the code.
 docs:

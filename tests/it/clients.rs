@@ -4,14 +4,16 @@
 mod acme_tiny;
 mod caddy;
 mod certbot;
+mod conformance;
 mod dehydrated;
 mod evidence;
 mod first_steps;
+mod go_acme;
 mod lego;
 mod lego5;
 mod matrix;
-mod program;
-mod site;
+pub mod program;
+pub mod site;
 mod uacme;
 mod webroot;
 
@@ -53,6 +55,19 @@ mod foreign {
     #[test]
     fn caddy() {
         super::caddy::current_goes_its_way(&super::site::Site::fleet());
+    }
+
+    #[test]
+    fn go_acme() {
+        let Some(program) = super::go_acme::program() else { return };
+        let site = super::site::Site::fleet();
+        site.every_replica_works(|| super::go_acme::goes_its_way(&site, &program));
+    }
+
+    #[test]
+    fn go_acme_on_the_embedded_server() {
+        let Some(program) = super::go_acme::program() else { return };
+        super::go_acme::goes_its_way(&super::site::Site::embedded(), &program);
     }
 
     #[test]

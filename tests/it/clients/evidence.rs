@@ -1,5 +1,6 @@
 //! What a client got, as OpenSSL and curl see it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -19,14 +20,16 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Verifies the chain in a client's PEM file up to the site's root, for TLS servers of each of `names`.
+    /// Verifies the chain in a client's PEM file up to the site's root, for TLS servers of each of `names` (DNS names or
+    /// IP addresses).
     pub fn verified(site: &Site, file: &Path, names: &[&str]) -> Self {
         let chain = folder("evidence").join("chain.pem");
         std::fs::copy(file, &chain).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let (root, copy) = (text(&site.root), text(&chain));
         for name in names {
             let verify = ["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", &root];
-            openssl(&[&verify[..], &["-untrusted", &copy, "-verify_hostname", name, &copy]].concat());
+            let for_it = if name.parse::<IpAddr>().is_ok() { "-verify_ip" } else { "-verify_hostname" };
+            openssl(&[&verify[..], &["-untrusted", &copy, for_it, name, &copy]].concat());
         }
         let shown = openssl(&["x509", "-in", &copy, "-noout", "-serial", "-ext", "crlDistributionPoints"]);
         let after = |start: &str| {

@@ -1,7 +1,7 @@
 //! Which client does what against the fleet, and how long it takes: the table of docs/clients.md, which
 //! `make test-clients` writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::clients::site::Site;
+use crate::floors::files_under;
 use crate::support::chancery::Kind;
 
 /// One thing that a client can do.
@@ -178,5 +179,22 @@ fn the_table_has_a_row_a_client_and_a_column_a_flow() {
         page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).expect("the table's place").0;
     for (_, heading) in COLUMNS {
         assert!(written.is_empty() || written.contains(&format!("| {heading} |")), "{heading}");
+    }
+}
+
+#[test]
+fn every_client_that_is_judged_has_a_row() {
+    let page = include_str!("../../../docs/clients.md");
+    let table = page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).expect("its place").0;
+    let mut names = BTreeSet::new();
+    for file in files_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients")) {
+        let text = std::fs::read_to_string(file).expect("readable");
+        // Written apart, so that this line is none of those that it looks for.
+        let judges = text.split(concat!("Judge::", "new(")).skip(1);
+        names.extend(judges.filter_map(|rest| rest.split(')').next()?.split('"').nth(1)).map(str::to_owned));
+    }
+    assert!(names.len() >= 4, "they were found: {names:?}");
+    for name in names {
+        assert!(table.is_empty() || table.contains(&format!("\n| {name} | ")), "{name}: `make test-clients`");
     }
 }
