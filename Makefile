@@ -4,9 +4,12 @@ BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iproute2 curl ca-certificates \
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
                  lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils nodejs \
+                 python3-certbot-dns-rfc2136 apache2-bin libapache2-mod-md \
                  prometheus shellcheck
-# What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
-CLIENTS        = caddy go-acme lego
+# What `make test-clients` builds beside Debian's packages: folders of tests/foreign. And by what, beside Go, cargo and
+# npm.
+CLIENTS        = acme4j caddy certbot go-acme instant-acme-client lego node-acme-client
+CLIENT_PACKAGES = python3-venv openjdk-17-jdk-headless maven
 
 .PHONY: run build test test-only test-clients acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
         fmt lint fuzz loadtest loadtest-unsigned docs clean
@@ -33,7 +36,7 @@ test-only:
 ## Every client, those that no Debian package has too (built once, into a cache outside the checkout), and the table of
 ## docs/clients.md.
 test-clients:
-	@scripts/install $(TEST_PACKAGES)
+	@scripts/install $(TEST_PACKAGES) $(CLIENT_PACKAGES)
 	@for name in $(CLIENTS); do tests/foreign/build $$name >/dev/null || exit 1; done
 	rm -rf target/clients && mkdir -p target/clients
 	CHANCERY_TEST_FOREIGN=required CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
