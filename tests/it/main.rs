@@ -12,6 +12,7 @@ mod certificates;
 mod challenges;
 mod clients;
 mod crash;
+mod deploy;
 mod directory;
 mod docs;
 mod eab;
