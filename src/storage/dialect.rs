@@ -1,12 +1,10 @@
 //! Everything that differs between Postgres and SQLite: session settings, pool shape, and the few statements that one
 //! of them can say in one round trip and the other cannot.
 
-use std::time::Duration;
-
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, Executor};
 
-use super::loan::PING_LIMIT;
+use super::loan::{FRESH, PING_LIMIT, TAKE_LIMIT};
 
 /// Which database a store speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +57,14 @@ impl Dialect {
         AnyPoolOptions::new()
             .max_connections(connections)
             .min_connections(1)
-            .acquire_timeout(Duration::from_secs(3))
+            .acquire_timeout(TAKE_LIMIT)
             .idle_timeout(None)
             .max_lifetime(None)
             // A round trip per statement is dear; a connection that lay idle for a while is asked first.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
-                    if meta.idle_for <= Duration::from_secs(1) {
+                    if meta.idle_for <= FRESH {
                         return Ok(true);
                     }
                     // An error makes the pool throw the connection away at once.

@@ -27,9 +27,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use sqlx::Connection;
 use sqlx::any::AnyRow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, Connection};
 
 pub use audit::Trail;
 pub use authorizations::ValidationJob;
@@ -46,7 +46,7 @@ pub use replicas::Replica;
 pub use sweeps::{Cursor, Sweep, Swept};
 
 use crate::acme::time::FleetClock;
-use loan::{Loan, in_time};
+use loan::{Connections, in_time};
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
 
@@ -67,7 +67,7 @@ const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[(2, include_str!("../../migrations
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
-    pool: AnyPool,
+    connections: Connections,
     /// The fleet's time as this process knows it: dates the audit trail in the log, and on SQLite in its table.
     clock: Arc<FleetClock>,
     /// SQLite only: all writes go through it.
@@ -81,8 +81,8 @@ impl Store {
     pub async fn postgres(url: &str, connections: u32) -> Result<Self, StorageError> {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::Postgres;
-        let pool = dialect.pool(connections).connect_lazy(url)?;
-        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
+        let connections = Connections::new(dialect.pool(connections).connect_lazy(url)?);
+        Ok(Self { dialect, connections, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
@@ -110,9 +110,9 @@ impl Store {
         let url = format!("sqlite://{}?mode=rwc", path.display());
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
-        let pool = dialect.pool(4).connect(&url).await?;
+        let connections = Connections::new(dialect.pool(4).connect(&url).await?);
         let writer = Some(Writer::start(writers));
-        Ok(Self { dialect, pool, clock: Arc::default(), writer, _lock: None })
+        Ok(Self { dialect, connections, clock: Arc::default(), writer, _lock: None })
     }
 
     /// The same store, whose audit trail goes by `clock`.
@@ -125,8 +125,9 @@ impl Store {
     pub async fn sqlite_read_only(path: &Path) -> Result<Self, StorageError> {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::Sqlite;
-        let pool = dialect.pool(1).connect(&format!("sqlite://{}?mode=ro", path.display())).await?;
-        Ok(Self { dialect, pool, clock: Arc::default(), writer: None, _lock: None })
+        let url = format!("sqlite://{}?mode=ro", path.display());
+        let connections = Connections::new(dialect.pool(1).connect(&url).await?);
+        Ok(Self { dialect, connections, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Which database this is.
@@ -149,8 +150,9 @@ impl Store {
             )
         });
         let migrator = Migrator::with_migrations(known.collect());
-        match migrator.run(&self.pool).await {
-            Ok(()) => Ok(()),
+        let mut connection = self.connections.take().await?;
+        match migrator.run(&mut *connection).await {
+            Ok(()) => connection.ended(Ok(())),
             Err(sqlx::migrate::MigrateError::VersionMissing(version)) => Err(StorageError::Newer(version)),
             Err(sqlx::migrate::MigrateError::Execute(error)) => Err(error.into()),
             Err(error) => Err(StorageError::Setup(format!("the schema cannot be migrated: {error}"))),
@@ -159,20 +161,20 @@ impl Store {
 
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), StorageError> {
-        let mut connection = Loan::take(&self.pool).await?;
+        let mut connection = self.connections.take().await?;
         in_time(sqlx::query("SELECT 1").execute(&mut *connection)).await?;
         Ok(())
     }
 
     /// The database's time in microseconds since the epoch, or `None` where it is this machine's own (I-5).
     pub async fn database_now(&self) -> Result<Option<i64>, StorageError> {
-        let mut connection = Loan::take(&self.pool).await?;
+        let mut connection = self.connections.take().await?;
         in_time(self.dialect.now(&mut connection)).await
     }
 
     /// How many connections are open, and how many of those are idle.
     pub fn connections(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
+        self.connections.count()
     }
 
     /// Runs a read of one statement. A connection that turns out to be dead is replaced, once: a read may be repeated.
@@ -182,17 +184,19 @@ impl Store {
         parameters: Vec<Parameter>,
     ) -> Result<Vec<AnyRow>, StorageError> {
         let text = text.into();
-        let mut connection = Loan::take(&self.pool).await?;
+        let mut connection = self.connections.take().await?;
         let begun = std::time::Instant::now();
         let result = in_time(statement::run(&mut connection, text.clone(), parameters.clone())).await;
+        let result = connection.ended(result);
         let failed_at_once =
             matches!(result, Err(StorageError::Unavailable(_))) && begun.elapsed() < loan::PING_LIMIT;
         if !failed_at_once || self.dialect == Dialect::Sqlite || connection.is_alive().await {
             return result;
         }
         drop(connection);
-        let mut connection = Loan::take_alive(&self.pool).await?;
-        in_time(statement::run(&mut connection, text, parameters)).await
+        let mut connection = self.connections.take_alive().await?;
+        let result = in_time(statement::run(&mut connection, text, parameters)).await;
+        connection.ended(result)
     }
 
     /// Runs a write of one statement, which on Postgres commits by itself. Answers what it returns.
@@ -207,8 +211,9 @@ impl Store {
                 .write(Box::new(|connection| Box::pin(statement::run(connection, text, parameters))))
                 .await;
         }
-        let mut connection = Loan::take(&self.pool).await?;
-        in_time(statement::run(&mut connection, text, parameters)).await
+        let mut connection = self.connections.take().await?;
+        let result = in_time(statement::run(&mut connection, text, parameters)).await;
+        connection.ended(result)
     }
 
     /// Runs a write of several statements, all or none.
@@ -216,14 +221,15 @@ impl Store {
         if let Some(writer) = &self.writer {
             return writer.write(work).await;
         }
-        let mut connection = Loan::take(&self.pool).await?;
-        in_time(async {
+        let mut connection = self.connections.take().await?;
+        let result = in_time(async {
             let mut transaction = connection.begin().await?;
             let result = work(&mut transaction).await?;
             transaction.commit().await?;
             Ok::<_, StorageError>(result)
         })
-        .await
+        .await;
+        connection.ended(result)
     }
 }
 
