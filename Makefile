@@ -3,9 +3,11 @@
 BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iproute2 curl ca-certificates \
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
-                 lego certbot acme-tiny uacme dehydrated caddy
+                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils
+# What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
+CLIENTS        = caddy lego
 
-.PHONY: run build test test-only test-faults test-sweep-million fmt lint fuzz loadtest docs clean
+.PHONY: run build test test-only test-clients test-faults test-sweep-million fmt lint fuzz loadtest docs clean
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -24,6 +26,17 @@ test:
 
 test-only:
 	cargo test --workspace --features faults
+
+## Every client, those that no Debian package has too (built once, into a cache outside the checkout), and the table of
+## docs/clients.md.
+test-clients:
+	@scripts/install $(TEST_PACKAGES)
+	@for name in $(CLIENTS); do tests/foreign/build $$name >/dev/null || exit 1; done
+	rm -rf target/clients && mkdir -p target/clients
+	CHANCERY_TEST_FOREIGN=required CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
+	  cargo test --workspace --features faults --test it clients:: -- --include-ignored --skip the_table_is_written
+	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
+	  cargo test --workspace --features faults --test it clients::matrix::the_table_is_written -- --ignored
 
 ## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
 ## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.

@@ -8,6 +8,8 @@ mod dehydrated;
 mod evidence;
 mod first_steps;
 mod lego;
+mod lego5;
+mod matrix;
 mod program;
 mod site;
 mod uacme;
@@ -31,6 +33,32 @@ macro_rules! on_both_deployments {
             })+
         }
     };
+}
+
+/// Clients that write into a zone by dynamic updates (RFC 2136); the replicas ask the zone's own server.
+mod by_updates {
+    #[test]
+    fn lego() {
+        super::lego::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+
+    #[test]
+    fn lego5() {
+        super::lego5::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+}
+
+/// Clients that no Debian package has, in the fleet.
+mod foreign {
+    #[test]
+    fn caddy() {
+        super::caddy::current_goes_its_way(&super::site::Site::fleet());
+    }
+
+    #[test]
+    fn lego5() {
+        super::lego5::goes_its_way(&super::site::Site::fleet());
+    }
 }
 
 on_both_deployments! { acme_tiny caddy certbot dehydrated lego uacme }

@@ -223,7 +223,11 @@ fn misspelt(text: &str) -> Vec<String> {
         let (word, after) = (&text[at..at + 3], &text[at + 3..]);
         // Names such as `parse_rfc3339` and `Rfc3339` are no citations.
         let begins = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        let number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+        let number = |rest: &str| {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            // Nor is a variable such as lego's `RFC2136_NAMESERVER`.
+            digits > 0 && !rest[digits..].starts_with('_')
+        };
         let together = word == "RFC" && number(after.trim_start_matches('-')) && begins;
         let small = word == "rfc" && number(after.trim_start()) && after.starts_with(' ') && begins;
         if together || small {

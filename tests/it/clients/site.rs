@@ -11,6 +11,7 @@ use chancery::pki::chain;
 use chancery::pki::issuer::LocalIssuer;
 
 use crate::clients::program::{require, surroundings};
+use crate::support::bind::{self, Bind};
 use crate::support::chancery::{Deployment, Kind, Settings, run};
 use crate::support::haproxy::{Backend, Haproxy};
 use crate::support::process::Process;
@@ -46,7 +47,14 @@ struct Fleet {
     root: PathBuf,
     http_port: u16,
     tls_port: u16,
+    bind: Option<Bind>,
 }
+
+/// Beside the profiles that every fleet of the tests has (`trusted` among them), one that requires a binding.
+const PROFILES: &str = "[profiles.bound]\nexternal_account_required = true\n";
+
+/// Any 32 octets.
+const EAB_KEY: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
 
 impl Site {
     /// `chancery serve --local` on ports of its own, with its data in `chancery-data` of the client's folder.
@@ -85,7 +93,16 @@ impl Site {
     /// HAProxy, round robin, in front of three replicas on Postgres and Redis.
     pub fn fleet() -> Self {
         static FLEET: OnceLock<Fleet> = OnceLock::new();
-        let fleet = FLEET.get_or_init(Fleet::start);
+        Self::of(FLEET.get_or_init(|| Fleet::start(None)))
+    }
+
+    /// As `fleet`, with replicas that ask BIND for every name: for clients that update its zone (RFC 2136).
+    pub fn fleet_on_bind() -> Self {
+        static FLEET: OnceLock<Fleet> = OnceLock::new();
+        Self::of(FLEET.get_or_init(|| Fleet::start(Some(Bind::start()))))
+    }
+
+    fn of(fleet: &'static Fleet) -> Self {
         Self {
             directory: fleet.directory.clone(),
             root: fleet.root.clone(),
@@ -95,6 +112,50 @@ impl Site {
             home: folder("site"),
             server: Server::Fleet(fleet),
         }
+    }
+
+    fn fleet_of(&self) -> &'static Fleet {
+        match &self.server {
+            Server::Embedded(_) => panic!("this is for a fleet"),
+            Server::Fleet(fleet) => fleet,
+        }
+    }
+
+    /// The name server of `fleet_on_bind`.
+    pub fn bind(&self) -> &'static Bind {
+        self.fleet_of().bind.as_ref().expect("a site of fleet_on_bind")
+    }
+
+    /// The directory of a profile; `bound` requires an external account, `trusted` trusts every account.
+    pub fn directory_of(&self, profile: &str) -> String {
+        self.directory.replace("/directory", &format!("/profiles/{profile}/directory"))
+    }
+
+    /// A new external account: its key identifier and its MAC key in base64url, as an operator gets them.
+    pub fn external_account(&self) -> (String, String) {
+        let text = self.deployment().command(&["eab", "create"]);
+        let after = |label: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(label));
+            line.unwrap_or_else(|| panic!("no {label} in {text}")).trim().to_owned()
+        };
+        (after("kid:"), after("hmac key:"))
+    }
+
+    /// How many orders for `name` said which certificate they replace (RFC 9773 §5).
+    pub fn replacing_orders(&self, name: &str) -> usize {
+        let orders = format!(
+            "SELECT count(*) FROM orders WHERE replaces IS NOT NULL AND identifiers LIKE '%\"{name}\"%'"
+        );
+        self.deployment().sql(&orders).trim().parse().expect("a count")
+    }
+
+    /// Lets renewal information say that a certificate is to be renewed at once.
+    pub fn renew_early(&self, serial: &str) {
+        self.deployment().command(&["renew", serial]);
+    }
+
+    fn deployment(&self) -> &'static Deployment {
+        &self.fleet_of().deployment
     }
 
     /// How the server is deployed.
@@ -119,6 +180,9 @@ impl Site {
         match self.kind() {
             Kind::Embedded => format!("n{}.localhost", unique()),
             Kind::Fleet => {
+                if self.fleet_of().bind.is_some() {
+                    return format!("n{}.{}", unique(), bind::ZONE);
+                }
                 let name = format!("n{}.chancery.test", unique());
                 responder::dns().add_address(&name, address.into());
                 name
@@ -137,7 +201,7 @@ impl Site {
     /// Asserts that while `client` goes its way, each replica accepts some of its nonces, and that no replica has
     /// refused a nonce or failed.
     pub fn every_replica_works(&self, client: impl FnOnce()) {
-        let Server::Fleet(fleet) = self.server else { panic!("only a fleet has replicas") };
+        let fleet = self.fleet_of();
         let accepted =
             || fleet.metric("chancery_nonces_redeemed_total", |labels| labels.contains("accepted"));
         let before = accepted();
@@ -156,19 +220,24 @@ impl Site {
 }
 
 impl Fleet {
-    fn start() -> Self {
+    fn start(bind: Option<Bind>) -> Self {
         require("haproxy");
         let home = folder("balanced");
         let authority = home.join("authority");
         run(&["ca", "init", "--data-dir", &authority.display().to_string()], &[]);
         let [port, http_port, tls_port] = [free_port(), free_port(), free_port()];
         let base_url = format!("https://localhost:{port}");
-        let settings = Settings::new()
+        let mut settings = Settings::new()
+            .toml(PROFILES)
+            .set("CHANCERY_EAB_ENCRYPTION_KEY", EAB_KEY)
             .set("CHANCERY_EXTERNAL_URL", &base_url)
             .set("CHANCERY_CA_CERT", authority.join("issuing.pem").display().to_string())
             .set("CHANCERY_CA_KEY", authority.join("issuing.key").display().to_string())
             .set("CHANCERY_VALIDATION_HTTP01_PORT", http_port.to_string())
             .set("CHANCERY_VALIDATION_TLSALPN01_PORT", tls_port.to_string());
+        if let Some(bind) = &bind {
+            settings = settings.set("CHANCERY_VALIDATION_DNS_SERVERS", bind.address().to_string());
+        }
         let deployment = Deployment::with(Kind::Fleet, &settings);
         let backend = |at| {
             let replica = deployment.replica(at);
@@ -183,6 +252,7 @@ impl Fleet {
             root: authority.join("root.pem"),
             http_port,
             tls_port,
+            bind,
         }
     }
 
