@@ -3,9 +3,10 @@
 #
 #   sets       title, version, processes, settings, two (how two instances are started; empty if not at all), and
 #              foreign (the program of tests/foreign that it needs; empty if none)
-#   defines    version_of, start, which starts one server as its makers would have it, and start_two
+#   defines    version_of, start, which starts one server as its makers would have it, start_two, and, where it has
+#              limits, start_limited, which starts two that let an account place $1 orders an hour
 #
-# Both fill `directories` (URLs for the generator) by calling `serves`.
+# They fill `directories` (URLs for the generator) by calling `serves`.
 # shellcheck shell=bash disable=SC2034
 
 set_the_stage() {
@@ -75,7 +76,7 @@ of_go_module() { go version -m "$1" | awk '$1 == "mod" { sub(/^v/, "", $3); prin
 # Reads the file of the server $1.
 load() {
     title='' version='' processes='' settings='' two='' foreign='' home=''
-    unset -f start start_two version_of
+    unset -f start start_two start_limited version_of
     # shellcheck source=/dev/null
     . "$here/servers/$1.sh"
     [ -z "$foreign" ] || home=$("$root/tests/foreign/build" --where "$foreign")

@@ -62,7 +62,8 @@ pub(crate) struct RunArguments {
     /// Accounts to register before the load starts; flows use them in turn.
     #[arg(long, default_value_t = 16, value_parser = count)]
     pub(crate) accounts: usize,
-    /// How often one registration is tried before the run is given up; failed tries count as errors.
+    /// How often a registration is tried. 1: its failure ends the run. More: failures count as errors, and the run
+    /// goes on with the accounts that there are.
     #[arg(long, default_value_t = 1, value_parser = count)]
     pub(crate) registration_attempts: usize,
     /// Algorithm of the accounts' keys.

@@ -120,7 +120,7 @@ async fn register_all(
         tasks.push(tokio::spawn(async move {
             let mut accounts = Vec::new();
             for _ in (first..count).step_by(REGISTRATIONS) {
-                accounts.push(register_one(&mut session, &recorder, kind, attempts).await?);
+                accounts.extend(register_one(&mut session, &recorder, kind, attempts).await?);
             }
             Ok::<_, Failure>(accounts)
         }));
@@ -130,24 +130,30 @@ async fn register_all(
         accounts
             .extend(task.await.map_err(|error| Failure::Setup(format!("registration failed: {error}")))??);
     }
+    if accounts.is_empty() {
+        let counts = recorder.snapshot();
+        let last = counts.errors.values().next().map(|error| error.example.as_str()).unwrap_or_default();
+        return Err(Failure::Setup(format!("no account could be registered: {last}")));
+    }
     Ok(accounts)
 }
 
-/// Registers an account; what fails before the last attempt counts as an error of the run.
+/// Registers an account. Where it may be tried more than once, each failure counts as an error of the run, and
+/// after the last there is no account; otherwise the failure ends the run.
 async fn register_one(
     session: &mut Session,
     recorder: &Recorder,
     kind: KeyKind,
     attempts: usize,
-) -> Result<Account, Failure> {
-    let mut attempt = 1;
-    loop {
+) -> Result<Option<Account>, Failure> {
+    for _ in 0..attempts {
         match register(session, AccountKey::generate(kind)?).await {
-            Err(failure) if attempt < attempts => recorder.error(&failure),
-            outcome => return outcome,
+            Ok(account) => return Ok(Some(account)),
+            Err(failure) if attempts > 1 => recorder.error(&failure),
+            Err(failure) => return Err(failure),
         }
-        attempt += 1;
     }
+    Ok(None)
 }
 
 impl Load {

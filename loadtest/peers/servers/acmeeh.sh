@@ -42,7 +42,7 @@ challenges:
     blocked_networks: [169.254.0.0/16]
 security:
   rate_limits:
-    enabled: false
+${rate_limits:-    enabled: false}
 dns:
   resolvers: [127.0.0.1]
 logging:
@@ -68,4 +68,14 @@ start_two() {
     acmeeh 1 && acmeeh 2 || return
     start_haproxy plain 127.0.0.1:9001 127.0.0.1:9002
     serves haproxy https://localhost:8443/directory
+}
+
+start_limited() {
+    local rate_limits="    enabled: true
+    backend: database
+    new_nonce: {requests: 100000, window_seconds: 60}
+    challenge: {requests: 100000, window_seconds: 60}
+    challenge_validation: {requests: 100000, window_seconds: 60}
+    new_order: {requests: $1, window_seconds: 3600}"
+    start_two
 }

@@ -6,7 +6,7 @@ processes='one process'
 settings='handler `acme_server` with its defaults, database bbolt (the only one it has; synced), intermediate P-256, logs as by default'
 two='two instances with a data folder each and the same authority'
 
-version_of() { of_go_module "$home/caddy"; }
+version_of() { cat "$home/version"; }
 
 # Starts instance $1 with the data folder $2.
 caddy() {

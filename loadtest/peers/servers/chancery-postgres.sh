@@ -17,3 +17,8 @@ start_two() {
     start_haproxy tls 127.0.0.1:9001 127.0.0.1:9002
     serves haproxy https://localhost:8443/directory
 }
+
+start_limited() {
+    local order_limit=$1
+    start_two
+}

@@ -1,5 +1,6 @@
 //! The folder that a run fills: `run.json`, `servers/NAME.json`, `windows/N.NAME.rROUND.cCONCURRENCY.json` as
-//! the generator writes them (or `.failed` with what it said), and `pairs/NAME.…` likewise for two instances.
+//! the generator writes them (or `.failed` with what it said), and `pairs/NAME.…` likewise for two instances, and
+//! `limits/NAME.…` for two that let an account place few orders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ pub(crate) struct Results {
     pub(crate) servers: BTreeMap<String, Server>,
     pub(crate) windows: Vec<Window>,
     pub(crate) pairs: BTreeMap<String, Pair>,
+    /// Two instances that limit the orders of an account.
+    pub(crate) limits: BTreeMap<String, Outcome>,
 }
 
 /// What the whole run had in common.
@@ -29,6 +32,8 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     pub(crate) warmup: f64,
     pub(crate) accounts: u32,
+    /// The orders that an account may place where limits are tried.
+    pub(crate) order_limit: u32,
     /// The server that the others are set in relation to.
     pub(crate) reference: String,
     /// The servers in the order of the tables.
@@ -91,6 +96,7 @@ pub(crate) struct Measured {
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Latency {
+    pub(crate) count: u64,
     pub(crate) p50: u64,
     pub(crate) p99: u64,
 }
@@ -146,7 +152,13 @@ pub(crate) fn read(folder: &Path) -> Result<Results, Failure> {
             pair.outcome = Some(outcome);
         }
     }
-    Ok(Results { run: json(&folder.join("run.json"))?, servers, windows, pairs })
+    let mut limits = BTreeMap::new();
+    for path in files(&folder.join("limits"))? {
+        if let Some(outcome) = outcome(&path)? {
+            limits.insert(file_name(&path).split('.').next().unwrap_or_default().to_owned(), outcome);
+        }
+    }
+    Ok(Results { run: json(&folder.join("run.json"))?, servers, windows, pairs, limits })
 }
 
 /// A window from a file called `N.NAME.rROUND.cCONCURRENCY.json` (or `.failed`).

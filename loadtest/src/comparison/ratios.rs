@@ -30,6 +30,8 @@ pub(crate) struct Line {
     pub(crate) memory: Option<(f64, f64)>,
     pub(crate) issuances: u64,
     pub(crate) errors: u64,
+    /// The kind of error that there is most of.
+    pub(crate) commonest_error: Option<String>,
     pub(crate) retry_after: Option<u64>,
     /// What the generator said where it could not start.
     pub(crate) failures: Vec<String>,
@@ -76,6 +78,10 @@ pub(crate) fn line(results: &Results, server: &str) -> Option<Line> {
         memory: memory.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))),
         issuances: everything().map(|measured| measured.issuances).sum(),
         errors: everything().map(errors).sum(),
+        commonest_error: everything()
+            .flat_map(|measured| &measured.errors)
+            .max_by_key(|(_, errors)| errors.count)
+            .map(|(kind, _)| kind.clone()),
         retry_after: everything().filter_map(|measured| measured.longest_retry_after).max(),
         failures: own.iter().filter_map(|window| failure(window)).collect(),
     })

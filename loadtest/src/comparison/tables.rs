@@ -96,12 +96,27 @@ fn cost(results: &Results) -> String {
 }
 
 fn pairs(results: &Results) -> String {
-    let mut table =
-        header(&["server", "two instances", "certificates", "failed", "nonces refused", "what failed"]);
+    let limited = format!("orders let through where {} are allowed", results.run.order_limit);
+    let mut table = header(&[
+        "server",
+        "two instances",
+        "certificates",
+        "failed",
+        "nonces refused",
+        "what failed",
+        &limited,
+    ]);
     for (name, server) in ordered(results) {
         let Some(pair) = results.pairs.get(name) else { continue };
         let mut cells = vec![server.title.clone(), server.two.clone()];
         cells.extend(outcome_of(pair));
+        cells.push(match results.limits.get(name) {
+            None => "it has no such limit".to_owned(),
+            Some(Outcome::Failed { failure }) => cell(failure),
+            Some(Outcome::Measured(measured)) => {
+                measured.latency_us.get("new-order").map_or(0, |latency| latency.count).to_string()
+            }
+        });
         row(&mut table, &cells);
     }
     table
@@ -145,9 +160,10 @@ fn errors(line: &Line) -> String {
     if let Some(failure) = line.failures.first() {
         return format!("windows that did not start: {}: {}", line.failures.len(), cell(failure));
     }
+    let commonest = line.commonest_error.as_deref().map_or_else(String::new, cell);
     match line.errors {
         0 => "0".to_owned(),
-        errors => format!("{errors} of {}", errors + line.issuances),
+        errors => format!("{errors} of {}, most of them {commonest}", errors + line.issuances),
     }
 }
 

@@ -21,6 +21,7 @@ fn window(rate: f64, cpu_ms: f64, errors: u64) -> String {
     json!({
         "issuances_per_second": rate, "issuances": issuances, "per_second": [1, 1],
         "latency_us": {
+            "new-order": {"count": 12, "mean": 1.0, "p50": 1, "p90": 1, "p99": 1, "max": 1},
             "issuance": {"count": 1, "mean": 1.0, "p50": 30_000, "p90": 1, "p99": 60_000, "max": 1},
             "finalize to valid": {"count": 1, "mean": 1.0, "p50": 2500, "p90": 1, "p99": 9000, "max": 1},
         },
@@ -45,7 +46,7 @@ fn window(rate: f64, cpu_ms: f64, errors: u64) -> String {
 /// concurrencies.
 fn run_by_hand(name: &str) -> Folder {
     let root = std::env::temp_dir().join(format!("chancery-comparison-{}-{name}", std::process::id()));
-    for part in ["servers", "windows", "pairs"] {
+    for part in ["servers", "windows", "pairs", "limits"] {
         fs::create_dir_all(root.join(part)).unwrap();
     }
     let put = |path: &str, text: String| fs::write(root.join(path), text).unwrap();
@@ -53,7 +54,7 @@ fn run_by_hand(name: &str) -> Folder {
         "run.json",
         json!({
             "date": "2026-01-02", "machine": "2 cores", "cores": 2, "rounds": 2, "seconds": 2, "warmup": 1,
-            "accounts": 4, "reference": "chancery", "order": ["chancery", "peer", "silent", "missing"],
+            "accounts": 4, "order_limit": 10, "reference": "chancery", "order": ["chancery", "peer", "silent", "missing"],
         })
         .to_string(),
     );
@@ -74,6 +75,7 @@ fn run_by_hand(name: &str) -> Folder {
     put("windows/20.silent.r1.c4.failed", "new-account was refused | 500\n".to_owned());
     put("pairs/chancery.json", window(50.0, 1.0, 0));
     put("pairs/peer.json", window(2.0, 1.0, 30));
+    put("limits/peer.json", window(6.0, 1.0, 3));
     put("pairs/peer.note", "the second did not\nstart".to_owned());
     Folder(root)
 }
@@ -124,16 +126,24 @@ fn tables_hold_every_server_measured_or_not() {
     let rendered = tables::render(&results);
     let table = |name: &str| &rendered.iter().find(|(other, _)| *other == name).unwrap().1;
     let speed = table("speed");
-    let peer = "| Peer | 70 | 0.45 (0.40 … 0.50) | 4 | 30 / 60 | 2.5 / 9.0 | 3 | 2 of 382 |";
+    let peer = "| Peer | 70 | 0.45 (0.40 … 0.50) | 4 | 30 / 60 | 2.5 / 9.0 | 3 | 2 of 382, \
+                most of them new-order: 400 badNonce |";
     assert!(speed.contains(peer), "{speed}");
-    assert!(speed.contains("| Silent | – | – | 4 | – | – | – | windows that did not start: 1: new-account was"));
+    assert!(
+        speed.contains("| Silent | – | – | 4 | – | – | – | windows that did not start: 1: new-account was")
+    );
     assert!(speed.contains("refused \\| 500 |"), "{speed}");
     assert!(speed.contains("| Missing | not measured: needs a compiler |"), "{speed}");
     assert!(table("cost").contains("| Peer | 3.75 | 3.8 (2.5 … 5.0) | 7.50 |"), "{}", table("cost"));
     let pairs = table("pairs");
-    let peer = "| Peer | two folders | 4 | 30 | 7 | the second did not start; 30 × new-order: 400 badNonce |";
+    assert!(pairs.contains("| orders let through where 10 are allowed |"), "{pairs}");
+    let peer =
+        "| Peer | two folders | 4 | 30 | 7 | the second did not start; 30 × new-order: 400 badNonce | 12 |";
     assert!(pairs.contains(peer), "{pairs}");
-    assert!(pairs.contains("| Chancery | one database | 100 | 0 | 7 | nothing |"), "{pairs}");
+    assert!(
+        pairs.contains("| Chancery | one database | 100 | 0 | 7 | nothing | it has no such limit |"),
+        "{pairs}"
+    );
     assert!(table("settings").contains("| Missing |  |  | needs a compiler |"));
     assert!(table("run").contains("Other programs used 0.10 cores"), "{}", table("run"));
 }
@@ -145,4 +155,45 @@ fn what_is_written_as_json_is_read_again() {
     let text = serde_json::to_string(&results).unwrap();
     let again: folder::Results = serde_json::from_str(&text).unwrap();
     assert_eq!(tables::render(&again), tables::render(&results));
+}
+
+/// A file of the project.
+fn project(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+#[test]
+fn the_page_has_a_place_for_every_table() {
+    let folder = run_by_hand("page");
+    let rendered = tables::render(&folder::read(&folder.0).unwrap());
+    let text = fs::read_to_string(project("docs/comparison.md")).unwrap();
+    let made = super::page::with_tables(&text, &rendered).unwrap();
+    for (name, table) in &rendered {
+        assert!(made.contains(table.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn every_server_of_the_run_has_its_file_and_every_program_its_pins() {
+    let run = fs::read_to_string(project("loadtest/peers/run")).unwrap();
+    let order = run.lines().find_map(|line| line.strip_prefix("order=(")).unwrap().trim_end_matches(')');
+    let mut listed: Vec<String> = order.split_whitespace().map(|name| format!("{name}.sh")).collect();
+    let entries = fs::read_dir(project("loadtest/peers/servers")).unwrap().flatten();
+    let mut found: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".sh"))
+        .collect();
+    listed.sort();
+    found.sort();
+    assert_eq!(listed, found);
+    for file in found.iter().map(|name| format!("servers/{name}")).chain(["run".into(), "stage.sh".into()]) {
+        let path = project("loadtest/peers").join(file);
+        let read = std::process::Command::new("bash").arg("-n").arg(&path).status().unwrap();
+        assert!(read.success(), "{}", path.display());
+        let text = fs::read_to_string(&path).unwrap();
+        if let Some(foreign) = text.lines().find_map(|line| line.strip_prefix("foreign=")) {
+            let install = project("tests/foreign").join(foreign).join("install");
+            assert!(install.exists(), "{}", install.display());
+        }
+    }
 }
