@@ -4,6 +4,7 @@
 #
 #   loadtest/fleet.sh run --challenge http-01 --concurrency 32 --duration 60 …
 #   loadtest/fleet.sh nonces --connections 32 --duration 20 …          (one replica)
+#   loadtest/fleet.sh unsigned                                         (loadtest/unsigned, by vegeta)
 #
 # --server, --account-for and the responders' addresses are filled in; give everything else. Variables:
 #   CHANCERY, LOADTEST   the binaries (default: target/release of this workspace)
@@ -22,6 +23,10 @@ PG_BIN=${PG_BIN:-/usr/lib/postgresql/15/bin}
 if [ $# -eq 0 ]; then
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "$0"
     exit 2
+fi
+if [ "$1" = unsigned ]; then
+    LOADTEST=$root/loadtest/unsigned
+    "$root/tests/foreign/build" vegeta >/dev/null
 fi
 for program in "$CHANCERY" "$LOADTEST" "$PG_BIN/postgres"; do
     [ -x "$program" ] || { echo "fleet.sh: $program is missing" >&2; exit 2; }
@@ -164,7 +169,11 @@ commits="SELECT xact_commit FROM pg_stat_database WHERE datname = 'chancery'"
 before=$(psql -c "$commits")
 
 status=0
-"$LOADTEST" "$@" "${fixed[@]}" || status=$?
+if [ "$1" = unsigned ]; then
+    "$LOADTEST" "${servers[@]}" || status=$?
+else
+    "$LOADTEST" "$@" "${fixed[@]}" || status=$?
+fi
 
 # Counts of the databases are over the whole run, warm-up included, so they are divided by all certificates ever made.
 if [ "$1" = run ]; then

@@ -1,5 +1,7 @@
 //! The roof: builds the services from the configuration, binds the listeners, serves, and drains.
 
+mod certificate;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::id::ReplicaId;
-use crate::acme::identifier::Identifier;
 use crate::acme::time::{Clock, FleetClock, Timestamp};
 use crate::admission::{MemoryBuckets, MemoryNonces, Nonces, RedisBuckets, RedisConfig, RedisNonces};
-use crate::config::{Config, Database, Tls};
+use crate::config::{Config, Database};
 use crate::http::{App, operations};
 use crate::limits::Limits;
-use crate::listener::{self, ListenerLimits, ProxyProtocol, ReloadingCertificate};
+use crate::listener::{self, ListenerLimits, ProxyProtocol};
 use crate::network::{Network, NetworkConfig};
 use crate::pki::authority::{self, AuthorityKey};
-use crate::pki::chain;
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
 use crate::service::{self, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
@@ -35,9 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a replica that starts waits for Redis before it goes on without, not ready.
 const REDIS_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How often the certificate of the ACME listener is looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
 
 /// Opens the database of the configuration.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
@@ -296,7 +293,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     worker::compare_clocks(&services, &clock).await?;
     service::limits::refresh_overrides(&services).await?;
 
-    let tls = tls(&config, &issuer)?;
+    let tls = certificate::tls(&config, &issuer)?;
     let bind = |address| async move {
         TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
     };
@@ -337,7 +334,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     ));
     tokio::spawn(metrics.upkeep(stopped.clone()));
     if let Some((certificate, _)) = tls {
-        tokio::spawn(renew_tls(config.clone(), issuer, certificate, stopped.clone()));
+        tokio::spawn(certificate::renew(config.clone(), issuer, certificate, stopped.clone()));
     }
     tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ops = %config.ops_listen, "serving");
     if local {
@@ -376,79 +373,6 @@ async fn wait_for_end(config: &Config, jobs: &Jobs) -> Result<(), StartError> {
         () = tokio::time::sleep(config.shutdown_delay) => {}
     }
     Ok(())
-}
-
-type ListenerTls = (Arc<ReloadingCertificate>, Arc<rustls::ServerConfig>);
-
-fn tls(config: &Config, issuer: &LocalIssuer) -> Result<Option<ListenerTls>, StartError> {
-    let Some((chain, key)) = tls_certificate(config, issuer)? else { return Ok(None) };
-    let certificate = ReloadingCertificate::from_pem(&chain, &key)?;
-    let tls = listener::tls_config(Arc::clone(&certificate))?;
-    Ok(Some((certificate, tls)))
-}
-
-type PemPair = (Vec<u8>, zeroize::Zeroizing<Vec<u8>>);
-
-/// The certificate that the listener shows, in PEM: a new one of the own authority, or what the files hold now.
-fn tls_certificate(config: &Config, issuer: &LocalIssuer) -> Result<Option<PemPair>, StartError> {
-    match &config.tls {
-        Tls::Off => Ok(None),
-        Tls::Files { cert, key } => {
-            let read = |path: &Path| {
-                std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-            };
-            Ok(Some((read(cert)?, zeroize::Zeroizing::new(read(key)?))))
-        }
-        Tls::Auto => {
-            let names = listener_names(&config.external_url);
-            let (chain, key) = authority::server_certificate(issuer, &names, FleetClock::machine_now())?;
-            let (leaf, further) = chain.split_first().ok_or("no certificate was made for the listener")?;
-            let key = zeroize::Zeroizing::new(chain::pem(&key, "PRIVATE KEY").into_bytes());
-            Ok(Some((chain::to_pem(leaf, further).into_bytes(), key)))
-        }
-    }
-}
-
-/// The names of the listener's own certificate: this machine, and the external URL's host.
-fn listener_names(external_url: &str) -> Vec<Identifier> {
-    let mut names = vec![
-        Identifier::Dns("localhost".to_owned()),
-        Identifier::Ip(std::net::Ipv4Addr::LOCALHOST.into()),
-        Identifier::Ip(std::net::Ipv6Addr::LOCALHOST.into()),
-    ];
-    let host = external_url
-        .parse::<http::Uri>()
-        .ok()
-        .and_then(|uri| uri.host().map(str::to_owned))
-        .unwrap_or_default();
-    let host = host.trim_matches(['[', ']']);
-    let kind = if host.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
-    if let Ok(name) = Identifier::parse(kind, host)
-        && !names.contains(&name)
-    {
-        names.push(name);
-    }
-    names
-}
-
-/// Replaces the listener's certificate before it ends: files are read again each hour, an own one is made anew each day.
-async fn renew_tls(
-    config: Config,
-    issuer: LocalIssuer,
-    certificate: Arc<ReloadingCertificate>,
-    stopped: CancellationToken,
-) {
-    let own = matches!(config.tls, Tls::Auto);
-    let period = if own { CERTIFICATE_CHECK * 24 } else { CERTIFICATE_CHECK };
-    while stopped.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-        let renewed = tls_certificate(&config, &issuer).and_then(|pair| {
-            let Some((chain, key)) = pair else { return Ok(()) };
-            Ok(certificate.store(&chain, &key)?)
-        });
-        if let Err(error) = renewed {
-            tracing::error!(%error, "the listener's certificate could not be renewed");
-        }
-    }
 }
 
 /// What `serve --local` tells a newcomer: two lines to paste.

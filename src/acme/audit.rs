@@ -112,6 +112,8 @@ actions! {
     ExternalAccountKeyRevoked = "external_account_key.revoked";
     /// Such a key bound an account.
     ExternalAccountKeyUsed = "external_account_key.used";
+    /// What was used of a limit was forgotten.
+    LimitReset = "limit.reset";
     /// A key was taken its own capacity of a limit.
     LimitOverrideRemoved = "limit_override.removed";
     /// A key was given a capacity of its own of a limit.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::limits::{Limit, Subject, bucket, key};
 use crate::server::{self, StartError};
 use crate::service;
-use crate::storage::{LimitOverride, Store};
+use crate::storage::{LimitOverride, LimitUse, Store};
 
 /// How long the command waits for Redis.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -213,8 +213,20 @@ async fn show(config: &Config, text: &str) -> Result<String, StartError> {
 
 async fn reset(config: &Config, text: &str) -> Result<String, StartError> {
     let found: Vec<_> = matching(text)?.into_iter().filter(|(limit, _)| limit.period().is_some()).collect();
-    let names: Vec<String> = found.iter().map(|(limit, key)| bucket(*limit, key)).collect();
-    buckets(config).await?.reset(&names).await?;
+    let store = server::open_store_beside(config).await?;
+    let buckets = buckets(config).await?;
+    let (mut names, mut uses) = (Vec::new(), Vec::new());
+    for (limit, key) in &found {
+        let name = bucket(*limit, key);
+        let levels = buckets.show(std::slice::from_ref(&name)).await?;
+        let used = levels.first().map_or(0, |level| level.taken);
+        if used > 0 {
+            names.push(name);
+            uses.push(LimitUse { limit: limit.name().to_owned(), key: key.clone(), used });
+        }
+    }
+    store.note_limit_resets(&uses).await?;
+    buckets.reset(&names).await?;
     let mut told = String::new();
     for (limit, key) in found {
         writeln!(told, "{:<22} {key}: reset", limit.name())?;

@@ -1,9 +1,9 @@
 //! Capacities of limits that an operator gave to single keys. What a limit or a key is, this room does not know.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Row;
 
-use super::audit::{self, PerRow, run_audited};
+use super::audit::{self, PerRow, append, run_audited};
 use super::statement::{Parameter, parameters, run, statements};
 use super::{StorageError, Store};
 use crate::acme::audit::{Action, Event};
@@ -38,6 +38,17 @@ pub struct LimitOverride {
     pub capacity: u32,
 }
 
+/// What one key has used of one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitUse {
+    /// The limit's name.
+    pub limit: String,
+    /// What the limit counts by.
+    pub key: String,
+    /// How much was used.
+    pub used: u32,
+}
+
 impl Store {
     /// A number that every change of an override counts up.
     pub async fn limit_overrides_version(&self) -> Result<i64, StorageError> {
@@ -69,11 +80,36 @@ impl Store {
         self.change_override(REMOVE_LIMIT_OVERRIDE, parameters![limit, key], event).await
     }
 
-    /// An event about a key, which is in the trail of the account that it begins with, if it does.
+    /// Notes that what was used of limits is about to be forgotten. It is counted in the other store, so the events come
+    /// first: no reset is without its event, though one that fails has its event too.
+    pub async fn note_limit_resets(&self, used: &[LimitUse]) -> Result<(), StorageError> {
+        let event = |each: &LimitUse| {
+            let detail = json!({"limit": each.limit, "key": each.key, "used": each.used});
+            self.limit_event(Action::LimitReset, &each.key, detail)
+        };
+        let events: Vec<Event> = used.iter().map(event).collect();
+        let (dialect, noted) = (self.dialect, events.clone());
+        let work = self.transaction(Box::new(move |connection| {
+            Box::pin(async move {
+                for event in &noted {
+                    append(connection, dialect, event).await?;
+                }
+                Ok(())
+            })
+        }));
+        work.await?;
+        events.iter().for_each(audit::log);
+        Ok(())
+    }
+
     fn override_event(&self, action: Action, limit: &str, key: &str, capacity: Option<u32>) -> Event {
+        self.limit_event(action, key, json!({"limit": limit, "key": key, "capacity": capacity}))
+    }
+
+    /// An event about a key, which is in the trail of the account that it begins with, if it does.
+    fn limit_event(&self, action: Action, key: &str, detail: Value) -> Event {
         let account = AccountId::parse(key.split('/').next().unwrap_or(key));
-        let event = self.event(action).detail(json!({"limit": limit, "key": key, "capacity": capacity}));
-        Event { account, ..event }
+        Event { account, ..self.event(action).detail(detail) }
     }
 
     async fn change_override(

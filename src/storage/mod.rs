@@ -40,7 +40,7 @@ pub use error::StorageError;
 pub use external_accounts::Bound;
 pub use finalization::{IssuanceJob, Reservation};
 pub use leader::{Leader, Term};
-pub use limit_overrides::LimitOverride;
+pub use limit_overrides::{LimitOverride, LimitUse};
 pub use orders::{ActiveCap, NewOrderRows, Placing};
 pub use replicas::Replica;
 pub use sweeps::{Cursor, Sweep, Swept};

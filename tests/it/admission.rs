@@ -14,7 +14,7 @@ use chancery::admission::{
     AdmissionError, MemoryNonces, NonceRefusal, Nonces, Redemption, RedisConfig, RedisNonces,
 };
 
-use crate::support::redis::RedisServer;
+use crate::support::redis::Redis;
 
 const LIFETIME: Duration = Duration::from_secs(60);
 const ACCEPTED: Result<Redemption, AdmissionError> = Ok(Redemption::Accepted);
@@ -54,14 +54,14 @@ async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl Fn
 /// Three replicas on one store, and a way to let a nonce's lifetime pass.
 enum Fleet {
     Memory(Arc<MemoryNonces>, Arc<ManualClock>),
-    Redis([Arc<RedisNonces>; 3], RedisServer),
+    Redis([Arc<RedisNonces>; 3], Redis),
 }
 
 impl Fleet {
     async fn both(lifetime: Duration) -> [Self; 2] {
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_800_000_000)));
         let memory = Self::Memory(Arc::new(MemoryNonces::new(lifetime, clock.clone())), clock);
-        let server = RedisServer::start().await;
+        let server = Redis::start();
         [memory, Self::Redis(replicas(&server.url(), lifetime).await, server)]
     }
 
@@ -180,7 +180,7 @@ async fn non_04_nonces_never_repeat() {
 
 #[tokio::test]
 async fn non_05_every_key_has_a_ttl_and_spent_marks_go_by_themselves() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let lifetime = Duration::from_millis(500);
     let [a, b, _] = replicas(&server.url(), lifetime).await;
     let mut last = String::new();
@@ -201,7 +201,7 @@ async fn non_05_every_key_has_a_ttl_and_spent_marks_go_by_themselves() {
 
 #[tokio::test]
 async fn non_06_minting_asks_redis_nothing_and_redeeming_is_one_call() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     // Keys are read only once here, so that every later call is the test's own doing.
     let config =
         RedisConfig { refresh_interval: Duration::from_secs(3600), ..RedisConfig::new(server.url()) };
@@ -231,7 +231,7 @@ async fn non_06_minting_asks_redis_nothing_and_redeeming_is_one_call() {
 
 #[tokio::test]
 async fn lim_06_expiry_follows_the_clock_of_redis() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let nonces = replica(&server.url(), LIFETIME).await;
     let lifetime = i64::try_from(LIFETIME.as_micros()).unwrap();
     for _ in 0..20 {
@@ -244,7 +244,7 @@ async fn lim_06_expiry_follows_the_clock_of_redis() {
 
 #[tokio::test]
 async fn passwords_are_used_and_never_shown() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     server
         .command::<()>(&[
             "ACL",
@@ -283,7 +283,7 @@ async fn passwords_are_used_and_never_shown() {
 
 #[tokio::test]
 async fn keys_rotate_and_outstanding_nonces_stay_good() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let lifetime = Duration::from_secs(2);
     let url = server.url();
     let connect = |interval| {
@@ -316,7 +316,7 @@ async fn keys_rotate_and_outstanding_nonces_stay_good() {
 
 #[tokio::test]
 async fn a_nonce_keeps_through_a_rotation_for_its_whole_lifetime() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let lifetime = Duration::from_secs(2);
     let config =
         RedisConfig { refresh_interval: Duration::from_millis(20), ..RedisConfig::new(server.url()) };
@@ -342,7 +342,7 @@ async fn a_nonce_keeps_through_a_rotation_for_its_whole_lifetime() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn rates_of_nonces() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let nonces = replica(&server.url(), LIFETIME).await;
     let start = Instant::now();
     let minted: Vec<_> = (0..200_000).map(|_| nonces.mint().unwrap()).collect();

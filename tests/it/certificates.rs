@@ -77,22 +77,26 @@ fn authority() -> Authority {
     Authority { issuing, key: key.serialize_pem(), cross }
 }
 
-#[test]
-fn crt_01_other_chains_are_linked_as_alternates() {
+/// A CA with two chains, the second by way of an older root.
+pub fn two_chains() -> Settings {
     let (authority, home) = (authority(), folder("authority"));
     let write = |name: &str, text: &str| {
         let file = home.join(name);
         std::fs::write(&file, text).expect("written");
         file.display().to_string()
     };
-    let settings = Settings::new()
+    Settings::new()
         .set("CHANCERY_CA_CERT", write("issuing.pem", &authority.issuing))
         .set("CHANCERY_CA_KEY", write("issuing.key", &authority.key))
         .set(
             "CHANCERY_CA_CHAIN",
             format!("{},{}", write("short.pem", ""), write("cross.pem", &authority.cross)),
-        );
-    let server = Deployment::with(Kind::Fleet, &settings.replicas(2));
+        )
+}
+
+#[test]
+fn crt_01_other_chains_are_linked_as_alternates() {
+    let server = Deployment::with(Kind::Fleet, &two_chains().replicas(2));
     runtime().block_on(async {
         let client = server.account().await;
         let issued = client.issue_any().await;

@@ -102,7 +102,7 @@ fn sources(folders: &[&str]) -> Vec<PathBuf> {
 }
 
 /// The tests that run, each with its file: functions below `#[test]` or `#[tokio::test]` and those of `wire_tests!`.
-fn tests() -> BTreeSet<(String, String)> {
+pub fn tests() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for file in sources(&["src", "tests"]) {
         let path = file.strip_prefix(root()).expect("under the root").display().to_string();

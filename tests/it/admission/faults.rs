@@ -7,11 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{ACCEPTED, LIFETIME, epoch, eventually, refused, replica, replicas};
-use crate::support::redis::RedisServer;
+use crate::support::redis::Redis;
 
 #[tokio::test]
 async fn a_script_flush_loses_nothing() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let [a, b, c] = replicas(&server.url(), LIFETIME).await;
     let nonces: Vec<_> = (0..10).map(|_| a.mint().unwrap()).collect();
     for nonce in &nonces {
@@ -24,7 +24,7 @@ async fn a_script_flush_loses_nothing() {
 
 #[tokio::test]
 async fn i_07_a_flushed_redis_ends_all_nonces_and_fresh_ones_work_at_once() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let fleet = replicas(&server.url(), LIFETIME).await;
     for round in 0..5 {
         let (unspent, spent) = (fleet[0].mint().unwrap(), fleet[0].mint().unwrap());
@@ -45,13 +45,13 @@ async fn i_07_a_flushed_redis_ends_all_nonces_and_fresh_ones_work_at_once() {
 
 #[tokio::test]
 async fn i_07_a_redis_restarted_from_an_old_dump_readmits_nothing() {
-    let mut server = RedisServer::start().await;
+    let server = Redis::start();
     let [a, b, c] = replicas(&server.url(), LIFETIME).await;
     let (unspent, spent) = (a.mint().unwrap(), a.mint().unwrap());
     server.command::<()>(&["SAVE"]).await;
     assert_eq!(b.redeem(&spent).await, ACCEPTED);
     server.kill();
-    server.start_again().await;
+    server.start_again();
     let keys: Vec<String> = server.command(&["KEYS", "*"]).await;
     assert!(keys.contains(&"{nonce}:keys".to_owned()), "the dump was not loaded");
     for nonces in [&a, &b, &c] {
@@ -65,7 +65,7 @@ async fn i_07_a_redis_restarted_from_an_old_dump_readmits_nothing() {
 
 #[tokio::test]
 async fn i_11_a_killed_redis_is_said_fast_and_found_again() {
-    let mut server = RedisServer::start().await;
+    let server = Redis::start();
     let [a, b, _] = replicas(&server.url(), LIFETIME).await;
     for _ in 0..3 {
         let (unspent, spent) = (a.mint().unwrap(), a.mint().unwrap());
@@ -80,7 +80,7 @@ async fn i_11_a_killed_redis_is_said_fast_and_found_again() {
         }
         // Reads without a nonce go on, and carry nonces.
         a.mint().unwrap();
-        server.start_again().await;
+        server.start_again();
         eventually("both are back", || async { a.ping().await.is_ok() && b.ping().await.is_ok() }).await;
         for nonce in [&unspent, &spent] {
             assert_eq!(b.redeem(nonce).await, refused(NonceRefusal::Forged));
@@ -91,7 +91,7 @@ async fn i_11_a_killed_redis_is_said_fast_and_found_again() {
 
 #[tokio::test]
 async fn i_11_a_cut_connection_costs_no_request() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let nonces = replica(&server.url(), LIFETIME).await;
     for _ in 0..10 {
         let nonce = nonces.mint().unwrap();
@@ -103,10 +103,10 @@ async fn i_11_a_cut_connection_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i_11_a_stalled_redis_is_said_in_time_and_late_answers_are_not_mixed_up() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let [a, b, _] = replicas(&server.url(), LIFETIME).await;
     let stalled: Vec<_> = (0..16).map(|_| a.mint().unwrap()).collect();
-    server.process().signal("STOP");
+    server.signal("STOP");
     let start = Instant::now();
     let calls: Vec<_> = stalled
         .iter()
@@ -124,7 +124,7 @@ async fn i_11_a_stalled_redis_is_said_in_time_and_late_answers_are_not_mixed_up(
     let start = Instant::now();
     assert!(a.redeem(&stalled[0]).await.is_err() && a.redeem(&stalled[0]).await.is_err());
     assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
-    server.process().signal("CONT");
+    server.signal("CONT");
     eventually("both are back", || async { a.ping().await.is_ok() && b.ping().await.is_ok() }).await;
     for _ in 0..100 {
         let nonce = a.mint().unwrap();
@@ -140,14 +140,14 @@ async fn i_11_a_stalled_redis_is_said_in_time_and_late_answers_are_not_mixed_up(
 
 #[tokio::test]
 async fn without_redis_at_the_start_there_is_an_error_and_later_no_restart() {
-    let mut server = RedisServer::start().await;
+    let server = Redis::start();
     server.kill();
     let nonces = RedisNonces::connect(RedisConfig::new(server.url()), LIFETIME).unwrap();
     assert!(matches!(nonces.mint(), Err(AdmissionError::Unavailable(_))));
     assert!(matches!(nonces.redeem(&"A".repeat(64)).await, Err(AdmissionError::Unavailable(_))));
     let error = nonces.wait_until_ready(Duration::from_millis(100)).await.unwrap_err();
     assert!(matches!(error, AdmissionError::Unavailable(_)), "{error:?}");
-    server.start_again().await;
+    server.start_again();
     nonces.wait_until_ready(Duration::from_secs(10)).await.unwrap();
     assert_eq!(nonces.redeem(&nonces.mint().unwrap()).await, ACCEPTED);
 }
@@ -189,7 +189,7 @@ async fn losing_proxy(port: u16) -> (u16, tokio::sync::watch::Sender<u32>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redemption_whose_answer_is_lost_is_repeated_once_and_passes_once() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let (port, losses) = losing_proxy(server.port()).await;
     let config = RedisConfig {
         refresh_interval: Duration::from_secs(3600),

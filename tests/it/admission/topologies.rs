@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chancery::admission::{AdmissionError, NonceRefusal, Nonces, RedisConfig, RedisNonces};
 
 use super::{ACCEPTED, LIFETIME, eventually, refused, replica, replicas};
-use crate::support::redis::RedisServer;
+use crate::support::redis::Redis;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_is_spoken_with_a_server_that_is_trusted_only() {
@@ -18,9 +18,9 @@ async fn tls_is_spoken_with_a_server_that_is_trusted_only() {
     let (cert_file, key_file) = (folder.join("cert.pem"), folder.join("key.pem"));
     std::fs::write(&cert_file, certificate.pem()).unwrap();
     std::fs::write(&key_file, key.serialize_pem()).unwrap();
-    let port = RedisServer::spare_port();
+    let port = Redis::spare_port();
     let (cert, key) = (cert_file.display().to_string(), key_file.display().to_string());
-    let _server = RedisServer::start_with(&[
+    let _server = Redis::start_with(&[
         "--tls-port",
         &port,
         "--tls-cert-file",
@@ -31,8 +31,7 @@ async fn tls_is_spoken_with_a_server_that_is_trusted_only() {
         &cert,
         "--tls-auth-clients",
         "no",
-    ])
-    .await;
+    ]);
     let url = format!("rediss://localhost:{port}");
 
     let stranger = RedisNonces::connect(RedisConfig::new(&url), LIFETIME).unwrap();
@@ -61,16 +60,16 @@ async fn tls_child() {
 }
 
 /// A replica of `master`, and three sentinels that watch over both: with their URL.
-pub(crate) async fn start_sentinels(master: &RedisServer) -> (RedisServer, Vec<RedisServer>, String) {
+pub(crate) async fn start_sentinels(master: &Redis) -> (Redis, Vec<Redis>, String) {
     let port = master.port().to_string();
-    let promoted = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).await;
+    let promoted = Redis::start_with(&["--replicaof", "127.0.0.1", &port]);
     eventually("the replica follows", || async {
         promoted.command::<String>(&["INFO", "replication"]).await.contains("master_link_status:up")
     })
     .await;
     let mut sentinels = Vec::new();
     for _ in 0..3 {
-        sentinels.push(RedisServer::start_sentinel(master).await);
+        sentinels.push(Redis::start_sentinel(master));
     }
     for sentinel in &sentinels {
         eventually("the sentinels know each other and the replica", || async {
@@ -88,17 +87,17 @@ pub(crate) async fn start_sentinels(master: &RedisServer) -> (RedisServer, Vec<R
 
 #[tokio::test]
 async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
-    let mut master = RedisServer::start().await;
+    let master = Redis::start();
     let (promoted, _sentinels, url) = start_sentinels(&master).await;
     let [a, b, _] = replicas(&url, LIFETIME).await;
     let (unspent, spent, missed) = (a.mint().unwrap(), a.mint().unwrap(), a.mint().unwrap());
     assert_eq!(b.redeem(&spent).await, ACCEPTED);
     assert_eq!(a.redeem(&spent).await, refused(NonceRefusal::Spent));
     // A mark that the replica never gets to see.
-    promoted.process().signal("STOP");
+    promoted.signal("STOP");
     assert_eq!(b.redeem(&missed).await, ACCEPTED);
     master.kill();
-    promoted.process().signal("CONT");
+    promoted.signal("CONT");
     eventually("the replicas follow", || async { a.ping().await.is_ok() && b.ping().await.is_ok() }).await;
     for nonce in [&unspent, &spent, &missed] {
         assert_eq!(b.redeem(nonce).await, refused(NonceRefusal::Forged));
@@ -109,20 +108,17 @@ async fn i_07_a_sentinel_fail_over_is_followed_and_readmits_nothing() {
 }
 
 /// Three masters without replicas: with their URL.
-pub(crate) async fn start_cluster() -> (Vec<RedisServer>, String) {
+pub(crate) async fn start_cluster() -> (Vec<Redis>, String) {
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        nodes.push(
-            RedisServer::start_with(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "2000",
-                "--cluster-port",
-                &RedisServer::spare_port(),
-            ])
-            .await,
-        );
+        nodes.push(Redis::start_with(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-port",
+            &Redis::spare_port(),
+        ]));
     }
     for (index, node) in nodes.iter().enumerate() {
         let (first, last) = ([0, 5461, 10923][index].to_string(), [5460, 10922, 16383][index].to_string());
@@ -145,7 +141,7 @@ pub(crate) async fn start_cluster() -> (Vec<RedisServer>, String) {
 
 #[tokio::test]
 async fn a_cluster_serves_nonces_and_a_restarted_node_readmits_nothing() {
-    let (mut nodes, url) = start_cluster().await;
+    let (nodes, url) = start_cluster().await;
     let fleet = replicas(&url, LIFETIME).await;
     let (unspent, spent) = (fleet[0].mint().unwrap(), fleet[0].mint().unwrap());
     // What a node has on disk is older than the mark.
@@ -165,14 +161,14 @@ async fn a_cluster_serves_nonces_and_a_restarted_node_readmits_nothing() {
         }
     }
     assert_eq!(holders.len(), 1, "all keys share a slot");
-    let holder = &mut nodes[holders[0]];
+    let holder = &nodes[holders[0]];
     assert!(holder.keys().await.iter().all(|(_, ttl)| *ttl >= 0));
 
     holder.kill();
     let start = Instant::now();
     assert!(matches!(fleet[0].redeem(&unspent).await, Err(AdmissionError::Unavailable(_))));
     assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
-    holder.start_again().await;
+    holder.start_again();
     for nonces in &fleet {
         eventually("the cluster is back", || async { nonces.ping().await.is_ok() }).await;
         for nonce in [&unspent, &spent] {

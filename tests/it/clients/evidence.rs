@@ -1,11 +1,13 @@
 //! What a client got, as OpenSSL and curl see it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::clients::program::{finish, openssl, require, text};
 use crate::clients::site::Site;
+use crate::support::chancery::Kind;
 use crate::support::run::{folder, wait_until};
 
 /// A certificate that was verified.
@@ -19,14 +21,16 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Verifies the chain in a client's PEM file up to the site's root, for TLS servers of each of `names`.
+    /// Verifies the chain in a client's PEM file up to the site's root, for TLS servers of each of `names` (DNS names or
+    /// IP addresses).
     pub fn verified(site: &Site, file: &Path, names: &[&str]) -> Self {
         let chain = folder("evidence").join("chain.pem");
         std::fs::copy(file, &chain).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let (root, copy) = (text(&site.root), text(&chain));
         for name in names {
             let verify = ["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", &root];
-            openssl(&[&verify[..], &["-untrusted", &copy, "-verify_hostname", name, &copy]].concat());
+            let for_it = if name.parse::<IpAddr>().is_ok() { "-verify_ip" } else { "-verify_hostname" };
+            openssl(&[&verify[..], &["-untrusted", &copy, for_it, name, &copy]].concat());
         }
         let shown = openssl(&["x509", "-in", &copy, "-noout", "-serial", "-ext", "crlDistributionPoints"]);
         let after = |start: &str| {
@@ -41,11 +45,14 @@ impl Certificate {
         std::fs::read_to_string(&self.chain).expect("the copy")
     }
 
-    /// As `verified`, and asserts that it is another one than the last.
+    /// As `verified`, and asserts that it is another one than the last, from the account of the last.
     pub fn renewed(&self, site: &Site, file: &Path, names: &[&str]) -> Self {
         let renewed = Self::verified(site, file, names);
         assert_ne!(renewed.serial, self.serial, "the file has a new certificate");
         renewed.assert_not_revoked();
+        if site.kind() == Kind::Fleet {
+            assert_eq!(site.accounts_with_orders(names[0]), 1, "the account was kept from run to run");
+        }
         renewed
     }
 

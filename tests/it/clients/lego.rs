@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clients::evidence::Certificate;
 use crate::clients::matrix::{Flow, Judge};
-use crate::clients::program::{client, finish, require, text};
+use crate::clients::program::{client, debian_version, finish, require, text};
 use crate::clients::site::Site;
 use crate::support::bind::TSIG_KEY;
 use crate::support::chancery::Kind;
@@ -14,7 +14,7 @@ use crate::support::responder::{self, Reply};
 use crate::support::run::unique;
 
 pub fn goes_its_way(site: &Site) {
-    let judge = Judge::new(site, "lego", &version());
+    let judge = Judge::new(site, "lego", &debian_version("lego"));
     let name = site.name();
     let http =
         ["--http".to_owned(), "--http.port".to_owned(), format!("{}:{}", site.address, site.http_port)];
@@ -53,16 +53,10 @@ pub fn updates_a_zone(site: &Site) {
     lego.env("RFC2136_TSIG_ALGORITHM", "hmac-sha256.").env("RFC2136_TSIG_SECRET", bind.secret());
     lego.env("RFC2136_SEQUENCE_INTERVAL", "1").env("RFC2136_POLLING_INTERVAL", "1");
     lego.args(["--dns", "rfc2136", "--dns.disable-cp", "--dns.resolvers", &server, "run"]);
-    Judge::new(site, "lego", &version()).does(&[Flow::Rfc2136], || {
+    Judge::new(site, "lego", &debian_version("lego")).does(&[Flow::Rfc2136], || {
         finish(&mut lego);
         Certificate::verified(site, &file(site, &name), &[&name, &format!("below.{name}")]);
     });
-}
-
-/// What `lego --version` says: `lego version 4.9.1 linux/amd64`.
-fn version() -> String {
-    let said = finish(Command::new("lego").arg("--version"));
-    said.split_whitespace().nth(2).expect("a version").to_owned()
 }
 
 fn by_tls(site: &Site) {

@@ -1,7 +1,7 @@
 //! Which client does what against the fleet, and how long it takes: the table of docs/clients.md, which
 //! `make test-clients` writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::clients::site::Site;
+use crate::floors::files_under;
 use crate::support::chancery::Kind;
 
 /// One thing that a client can do.
@@ -35,7 +36,7 @@ pub enum Flow {
     Address,
     /// Another certificate in the first one's place, from the account of the first.
     Renew,
-    /// A renewal that asks for renewal information and says what it replaces (RFC 9773).
+    /// A renewal because renewal information says so (RFC 9773).
     RenewByAri,
     /// A revocation that shows in the CRL.
     Revoke,
@@ -69,7 +70,8 @@ const COLUMNS: [(Flow, &str); 14] = [
 ];
 
 /// Clients that cannot run here, and why.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 5] = [
+    ("acme4j 5", "the registry used here has 4.0.0 and no later one"),
     ("acme.sh", "in no package registry; only from its own repository"),
     ("Posh-ACME", "needs PowerShell, which neither Debian nor a registry used here has"),
     ("simple-acme, win-acme", "need Windows or .NET"),
@@ -178,5 +180,22 @@ fn the_table_has_a_row_a_client_and_a_column_a_flow() {
         page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).expect("the table's place").0;
     for (_, heading) in COLUMNS {
         assert!(written.is_empty() || written.contains(&format!("| {heading} |")), "{heading}");
+    }
+}
+
+#[test]
+fn every_client_that_is_judged_has_a_row() {
+    let page = include_str!("../../../docs/clients.md");
+    let table = page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).expect("its place").0;
+    let mut names = BTreeSet::new();
+    for file in files_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients")) {
+        let text = std::fs::read_to_string(file).expect("readable");
+        // Written apart, so that this line is none of those that it looks for.
+        let judges = text.split(concat!("Judge::", "new(")).skip(1);
+        names.extend(judges.filter_map(|rest| rest.split(')').next()?.split('"').nth(1)).map(str::to_owned));
+    }
+    assert!(names.len() >= 4, "they were found: {names:?}");
+    for name in names {
+        assert!(table.is_empty() || table.contains(&format!("\n| {name} | ")), "{name}: `make test-clients`");
     }
 }

@@ -1,4 +1,4 @@
-//! Programs by others: found, started in a folder of their own, and given a minute.
+//! Programs by others: found, started in a folder of their own, and given two minutes.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,6 +45,13 @@ pub fn finish(command: &mut Command) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     text
+}
+
+/// The version of an installed Debian package, without what Debian adds to it.
+pub fn debian_version(package: &str) -> String {
+    let version = finish(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", package]));
+    let version = version.split_once(':').map_or(version.as_str(), |(_, version)| version);
+    version.rsplit_once('-').map_or(version, |(version, _)| version).to_owned()
 }
 
 /// Runs openssl, which must succeed: what it wrote to its standard output.

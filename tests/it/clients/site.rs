@@ -50,8 +50,10 @@ struct Fleet {
     bind: Option<Bind>,
 }
 
-/// Beside the profiles that every fleet of the tests has (`trusted` among them), one that requires a binding.
-const PROFILES: &str = "[profiles.bound]\nexternal_account_required = true\n";
+/// Beside the profiles that every fleet of the tests has (`trusted` among them), one that requires a binding, and one
+/// of certificates for a week, each order of which is validated anew.
+const PROFILES: &str = "[profiles.bound]\nexternal_account_required = true\n\
+                        [profiles.short]\nvalidity = \"7d\"\nreuse_authorizations = false\n";
 
 /// Any 32 octets.
 const EAB_KEY: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
@@ -126,7 +128,8 @@ impl Site {
         self.fleet_of().bind.as_ref().expect("a site of fleet_on_bind")
     }
 
-    /// The directory of a profile; `bound` requires an external account, `trusted` trusts every account.
+    /// The directory of a profile; `bound` requires an external account, `trusted` trusts every account, `short` is for
+    /// certificates that are renewed soon.
     pub fn directory_of(&self, profile: &str) -> String {
         self.directory.replace("/directory", &format!("/profiles/{profile}/directory"))
     }
@@ -152,6 +155,13 @@ impl Site {
     /// Lets renewal information say that a certificate is to be renewed at once.
     pub fn renew_early(&self, serial: &str) {
         self.deployment().command(&["renew", serial]);
+    }
+
+    /// From how many accounts there are orders for `name`.
+    pub fn accounts_with_orders(&self, name: &str) -> usize {
+        let accounts =
+            format!("SELECT count(DISTINCT account_id) FROM orders WHERE identifiers LIKE '%\"{name}\"%'");
+        self.deployment().sql(&accounts).trim().parse().expect("a count")
     }
 
     fn deployment(&self) -> &'static Deployment {

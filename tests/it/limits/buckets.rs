@@ -6,7 +6,7 @@ use chancery::admission::{AdmissionError, Charge, Taken};
 
 use super::stores::{DAY, Fleet, eventually, one, replica};
 use crate::admission::topologies::{start_cluster, start_sentinels};
-use crate::support::redis::RedisServer;
+use crate::support::redis::Redis;
 
 /// What must hold on every store.
 async fn suite(fleet: &Fleet) {
@@ -217,7 +217,7 @@ async fn i_11_buckets_survive_a_script_flush_and_a_cut_connection() {
 
 #[tokio::test]
 async fn i_11_a_redis_that_is_away_is_said_in_time_and_found_again() {
-    let mut server = RedisServer::start().await;
+    let server = Redis::start();
     let (_nonces, buckets) = replica(&server.url()).await;
     let charge = one("away", 2, DAY);
     assert_eq!(buckets.take(std::slice::from_ref(&charge)).await, Ok(Taken::All));
@@ -229,7 +229,7 @@ async fn i_11_a_redis_that_is_away_is_said_in_time_and_found_again() {
         assert!(buckets.refund(std::slice::from_ref(&charge)).await.is_err());
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     }
-    server.start_again().await;
+    server.start_again();
     // It came back empty: what was taken is forgotten (I-11).
     eventually("it is back", || async {
         buckets.take(&[Charge { look: true, ..charge.clone() }]).await == Ok(Taken::All)
@@ -253,7 +253,7 @@ async fn lim_03_a_cluster_holds_buckets_and_several_are_taken_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lim_03_a_sentinel_fail_over_keeps_what_the_replica_has_seen() {
-    let mut master = RedisServer::start().await;
+    let master = Redis::start();
     let (promoted, _sentinels, url) = start_sentinels(&master).await;
     let fleet = Fleet::at("sentinel", &url).await;
     suite(&fleet).await;

@@ -8,7 +8,7 @@ use chancery::acme::time::{Clock, ManualClock, Timestamp};
 use chancery::admission::{Buckets, Charge, MemoryBuckets, Rate, Taken};
 use redis::aio::MultiplexedConnection;
 
-use crate::support::redis::RedisServer;
+use crate::support::redis::Redis;
 
 /// A script with the time in its last two arguments, and whose keys outlive the sequence.
 fn with_time(text: &str) -> redis::Script {
@@ -104,7 +104,7 @@ impl Random {
 
 #[tokio::test]
 async fn i_09_the_scripts_and_the_twin_agree_on_random_sequences() {
-    let server = RedisServer::start().await;
+    let server = Redis::start();
     let mut scripts = Scripts {
         take: with_time(include_str!("../../../lua/bucket_take.lua")),
         refund: with_time(include_str!("../../../lua/bucket_refund.lua")),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::{limited, place_ready, refused, use_up};
 use crate::support::chancery::{Deployment, Kind};
 use crate::support::client::Client;
@@ -71,6 +73,15 @@ fn an_operator_sees_and_resets_what_was_used() {
         assert!(line("key-changes").ends_with(": 0 used, of 2"), "{shown}");
         assert!(line("active-orders").contains(": 6 used, no limit, the first ends in "), "{shown}");
         server.command(&["limits", "reset", client.account()]);
+        // There is nothing left that a second one could change.
+        server.command(&["limits", "reset", client.account()]);
+        let id = client.account().rsplit('/').next().expect("an id");
+        let trail = server.command(&["audit", "--account", id, "--json"]);
+        let events = trail.lines().map(|line| serde_json::from_str::<Value>(line).expect("a JSON line"));
+        let resets: Vec<_> = events.filter(|event| event["action"] == "limit.reset").collect();
+        assert_eq!(resets.len(), 1, "{trail}");
+        assert_eq!(resets[0]["actor"], "operator", "{trail}");
+        assert_eq!(resets[0]["detail"], json!({"limit": "new-orders", "key": id, "used": 6}));
         use_up(&client, 6).await;
         refused(&place_ready(&client, &[&unique_name()]).await, "new-orders");
     });

@@ -8,7 +8,7 @@ use chancery::admission::{
     Buckets, Charge, MemoryBuckets, Nonces, Rate, RedisBuckets, RedisConfig, RedisNonces, Taken,
 };
 
-use crate::support::redis::RedisServer;
+use crate::support::redis::Redis;
 
 /// Refills no use while a test runs.
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -35,7 +35,7 @@ pub(super) struct Fleet {
     replicas: Vec<Replica>,
     clock: Option<Arc<ManualClock>>,
     /// Held so that it lives.
-    pub(super) server: Option<RedisServer>,
+    pub(super) server: Option<Redis>,
 }
 
 impl Fleet {
@@ -59,7 +59,7 @@ impl Fleet {
 
     /// On a Redis of its own.
     pub(super) async fn redis() -> Self {
-        let server = RedisServer::start().await;
+        let server = Redis::start();
         let fleet = Self::at("redis", &server.url()).await;
         Self { server: Some(server), ..fleet }
     }

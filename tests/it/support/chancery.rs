@@ -1,74 +1,28 @@
 //! Chancery itself: one process on SQLite, or a fleet of replicas on Postgres and Redis.
 
 mod faults;
+mod replica;
+mod settings;
 
 pub use faults::refusal;
+pub use replica::Replica;
+pub use settings::Settings;
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+
+use settings::common;
 
 use crate::support::postgres::Postgres;
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
-use crate::support::responder;
-use crate::support::run::{SOON, folder, free_port, wait_until};
+use crate::support::run::{folder, free_port};
 use crate::support::transport::Endpoint;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chancery");
-
-/// What every deployment is configured with beside its addresses and stores.
-const CONFIGURATION: &str = r#"
-website = "https://www.chancery.test/"
-
-[validation]
-attempts = 2
-timeout = "3s"
-
-[crl]
-interval = "2s"
-
-# No balancer has to notice that a replica leaves, but in the tests that have one.
-[shutdown]
-delay = "0s"
-
-# Tests share accounts and addresses; those of limits turn on what they need.
-[limits]
-new_orders_per_hour = 0
-active_orders = 0
-key_changes_per_hour = 0
-challenge_responses_per_hour = 0
-new_accounts_per_hour = 0
-failed_validations_per_hour = 0
-duplicate_certificates_per_day = 0
-
-[terms]
-url = "https://www.chancery.test/terms"
-
-[default_profile]
-denied_names = ["denied.test", ".denied.test"]
-
-[profiles.trusted]
-description = "Names are taken on trust."
-authorization = "trusted"
-accept_anyone = true
-client_auth = true
-
-[profiles.plain]
-description = "No wildcards, no addresses, no common name, nothing used again."
-authorization = "trusted"
-accept_anyone = true
-wildcards = false
-ip_addresses = false
-common_name = false
-reuse_authorizations = false
-key_types = ["p256", "p384"]
-"#;
 
 /// The CA's name in CAA records.
 pub const CAA_IDENTITY: &str = "ca.chancery.test";
@@ -83,51 +37,6 @@ pub enum Kind {
     Embedded,
     /// Three replicas on one Postgres database and one Redis, plain HTTP, one CA from files.
     Fleet,
-}
-
-/// What a special deployment has that the shared one has not.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    environment: Vec<(String, String)>,
-    toml: String,
-    replicas: Option<usize>,
-    fault: Vec<(String, String)>,
-    own_postgres: bool,
-    through_proxy: bool,
-    redis_through_proxy: bool,
-    unmigrated: bool,
-    own: Vec<(usize, String, String)>,
-}
-
-impl Settings {
-    /// Nothing special.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// With an environment variable, which wins over everything else.
-    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.environment.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// With an environment variable for one replica of a fleet alone.
-    pub fn set_for(mut self, replica: usize, name: &str, value: impl Into<String>) -> Self {
-        self.own.push((replica, name.to_owned(), value.into()));
-        self
-    }
-
-    /// With more TOML at the end of the configuration file.
-    pub fn toml(mut self, text: &str) -> Self {
-        self.toml += text;
-        self
-    }
-
-    /// With a fleet of this size.
-    pub fn replicas(mut self, count: usize) -> Self {
-        self.replicas = Some(count);
-        self
-    }
 }
 
 /// A running server.
@@ -151,22 +60,6 @@ struct Stores {
     postgres: Option<Postgres>,
     proxy: Option<Proxy>,
     redis_proxy: Option<Proxy>,
-}
-
-/// One `chancery serve` process.
-pub struct Replica {
-    /// Where it serves ACME.
-    pub listen: SocketAddr,
-    /// Where it serves `/livez`, `/readyz` and `/metrics`.
-    pub ops: SocketAddr,
-    /// Its data folder.
-    pub data_dir: PathBuf,
-    endpoint: OnceLock<Endpoint>,
-    environment: Vec<(String, String)>,
-    /// What only the next start has beside it.
-    fault: Mutex<Vec<(String, String)>>,
-    log: PathBuf,
-    process: Mutex<Option<Process>>,
 }
 
 impl Deployment {
@@ -342,83 +235,6 @@ impl Deployment {
     }
 }
 
-impl Replica {
-    fn new(home: &Path, port: u16, mut environment: Vec<(String, String)>, settings: &Settings) -> Self {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (listen, ops, data_dir) = (local(port), local(free_port()), home.join("data"));
-        environment.push(("CHANCERY_LISTEN".into(), listen.to_string()));
-        environment.push(("CHANCERY_OPS_LISTEN".into(), ops.to_string()));
-        environment.push(("CHANCERY_DATA_DIR".into(), data_dir.display().to_string()));
-        environment.extend(settings.environment.iter().cloned());
-        let (endpoint, process) = (OnceLock::new(), Mutex::new(None));
-        let fault = Mutex::default();
-        Self { listen, ops, data_dir, endpoint, environment, fault, log: home.join("log"), process }
-    }
-
-    /// How a client reaches it.
-    pub fn endpoint(&self) -> &Endpoint {
-        self.endpoint.get_or_init(|| {
-            let root = std::fs::read_to_string(self.data_dir.join("root.pem"));
-            let plain = self.environment.iter().any(|(n, v)| n == "CHANCERY_TLS_MODE" && v == "off");
-            if plain {
-                Endpoint::plain(self.listen)
-            } else {
-                Endpoint::tls(self.listen, "localhost", &root.expect("TLS auto leaves root.pem"))
-            }
-        })
-    }
-
-    /// Whether its process runs.
-    pub fn is_running(&self) -> bool {
-        self.process.lock().expect("not poisoned").as_ref().is_some_and(Process::is_running)
-    }
-
-    /// Sends its process a signal, such as `STOP` or `CONT`.
-    pub fn signal(&self, name: &str) {
-        self.process.lock().expect("not poisoned").as_ref().expect("started").signal(name);
-    }
-
-    /// Kills its process and waits for its end.
-    pub fn kill(&self) {
-        let process = self.process.lock().expect("not poisoned").take().expect("started");
-        process.signal("KILL");
-        process.wait_for_end(SOON);
-    }
-
-    /// What its operations listener answers to a GET: status and body.
-    pub fn ops_get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect_timeout(&self.ops, Duration::from_secs(2)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n").ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let status = text.split(' ').nth(1)?.parse().ok()?;
-        Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
-    }
-
-    /// A value of its `/metrics`, by the name with its labels as they are written there; 0 if it has none.
-    pub fn metric(&self, name: &str) -> f64 {
-        let text = self.ops_get("/metrics").map(|(_, text)| text).unwrap_or_default();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or_default()
-    }
-
-    fn start(&self) {
-        let fault = std::mem::take(&mut *self.fault.lock().expect("not poisoned"));
-        let environment = [self.environment.as_slice(), &fault].concat();
-        let process = Process::start(PROGRAM, ["serve"], &environment, &self.log);
-        *self.process.lock().expect("not poisoned") = Some(process);
-    }
-
-    fn wait_until_ready(&self) {
-        wait_until("the replica is ready", || {
-            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
-            assert!(self.is_running(), "chancery ended; its log:\n{}", log());
-            self.ops_get("/readyz").is_some_and(|(status, _)| status == 200)
-        });
-    }
-}
-
 fn done(arguments: &[&str], environment: &[(String, String)]) -> std::process::Output {
     let environment = environment.iter().map(|(name, value)| (name, value));
     Command::new(PROGRAM).args(arguments).envs(environment).output().expect("chancery starts")
@@ -437,20 +253,4 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> String {
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "chancery {}: {errors}", arguments.join(" "));
     String::from_utf8_lossy(&done.stdout).into_owned()
-}
-
-fn common(home: &Path, settings: &Settings) -> Vec<(String, String)> {
-    let file = home.join("chancery.toml");
-    std::fs::write(&file, format!("{CONFIGURATION}\n{}", settings.toml))
-        .expect("the configuration is written");
-    [
-        ("CHANCERY_CONFIG", file.display().to_string()),
-        ("CHANCERY_CAA_IDENTITIES", CAA_IDENTITY.to_owned()),
-        ("CHANCERY_VALIDATION_HTTP01_PORT", responder::http().port().to_string()),
-        ("CHANCERY_VALIDATION_TLSALPN01_PORT", responder::tls().port().to_string()),
-        ("CHANCERY_VALIDATION_DNS_SERVERS", responder::dns().address().to_string()),
-        ("CHANCERY_VALIDATION_ALLOW_NETWORKS", "127.0.0.0/8,::1/128".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
 }

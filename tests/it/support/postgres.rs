@@ -101,7 +101,8 @@ impl Postgres {
             format!("port={}", self.port),
             format!("unix_socket_directories={}", self.home.display()),
             "listen_addresses=127.0.0.1".to_owned(),
-            "max_connections=200".to_owned(),
+            // Some fleets live as long as the run, and each replica keeps up to eight.
+            "max_connections=400".to_owned(),
             "shared_preload_libraries=pg_stat_statements".to_owned(),
             "shared_buffers=64MB".to_owned(),
         ] {

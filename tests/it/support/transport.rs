@@ -59,16 +59,28 @@ impl Endpoint {
 
     /// A new connection, on which nothing has been said.
     pub async fn connect(&self, version: Version) -> Result<Box<dyn Stream>, TransportError> {
+        let protocol = if version == Version::Http2 { "h2" } else { "http/1.1" };
+        let (stream, agreed) = self.handshake(&[protocol]).await?;
+        assert!(self.tls.is_none() || agreed.as_deref() == Some(protocol), "ALPN settles on {agreed:?}");
+        Ok(stream)
+    }
+
+    /// A new connection for which ALPN offers these protocols, and the one that the server chose. (Nothing is offered
+    /// without TLS.)
+    pub async fn handshake(
+        &self,
+        offered: &[&str],
+    ) -> Result<(Box<dyn Stream>, Option<String>), TransportError> {
         let stream = TcpStream::connect(self.address).await.map_err(|e| format!("connect: {e}"))?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let Some((name, roots)) = &self.tls else { return Ok(Box::new(stream)) };
+        let Some((name, roots)) = &self.tls else { return Ok((Box::new(stream), None)) };
         let mut config = ClientConfig::builder().with_root_certificates(roots.clone()).with_no_client_auth();
-        let protocol: &[u8] = if version == Version::Http2 { b"h2" } else { b"http/1.1" };
-        config.alpn_protocols = vec![protocol.to_vec()];
+        config.alpn_protocols = offered.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(name.clone(), stream).await.map_err(|e| format!("TLS: {e}"))?;
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol), "the protocol that ALPN settles on");
-        Ok(Box::new(stream))
+        let agreed = stream.get_ref().1.alpn_protocol();
+        let agreed = agreed.map(|protocol| String::from_utf8_lossy(protocol).into_owned());
+        Ok((Box::new(stream), agreed))
     }
 }
 

@@ -1,0 +1,5 @@
+// Stand-in for `k6/timers`.
+
+const { setTimeout } = globalThis;
+
+export { setTimeout };
