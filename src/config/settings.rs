@@ -183,7 +183,7 @@ pub const SETTINGS: &[Setting] = &[
     row("limits", "new_orders_per_hour", Count(0, MAX_CAPACITY), Text("100"), "Orders that an account may place; 0, here and below, is no limit."),
     row("limits", "active_orders", Count(0, MAX_CAPACITY), Text("5"), "Orders of an account that may be pending, ready or processing at once."),
     row("limits", "key_changes_per_hour", Count(0, MAX_CAPACITY), Text("5"), "Changes of an account's key."),
-    row("limits", "challenge_responses_per_hour", Count(0, MAX_CAPACITY), Text("60"), "Responses to one challenge that start a validation."),
+    row("limits", "challenge_responses_per_hour", Count(0, MAX_CAPACITY), Text("60"), "Responses to one challenge, repeated ones too."),
     row("limits", "new_accounts_per_hour", Count(0, MAX_CAPACITY), Text("100"), "Accounts made from one client address; for IPv6 from one /64."),
     row("limits", "failed_validations_per_hour", Count(0, MAX_CAPACITY), Text("30"), "Validations that may fail for one account and identifier."),
     row("limits", "duplicate_certificates_per_day", Count(0, MAX_CAPACITY), Text("30"), "Certificates for exactly the same set of identifiers."),
