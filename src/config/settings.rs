@@ -212,6 +212,7 @@ pub const PROFILE_SETTINGS: &[Setting] = &[
     row("default_profile", "backdate", span(0, 7 * DAY), Text("1m"), "By how much a certificate's beginning is dated back."),
     row("default_profile", "key_types", Words(&KEY_TYPES), Derived("all"), "The public keys that a request may have: rsa2048, rsa3072, rsa4096, p256, p384, p521, ed25519."),
     row("default_profile", "client_auth", Boolean, Text("false"), "Whether certificates are for TLS clients too."),
+    row("default_profile", "policy_oid", Kind::Text, Absent, "The certificate policy that certificates name, as an object identifier in dots (RFC 5280 §4.2.1.4)."),
     row("default_profile", "common_name", Boolean, Text("true"), "Whether the first DNS name is also the subject's common name, where it fits."),
     row("default_profile", "allowed_names", Names { suffixes: true }, Derived("any"), "The names that may be issued: exact, or `.example.com` for all below it."),
     row("default_profile", "denied_names", Names { suffixes: true }, Absent, "The names that may not, in the same form; these win."),
