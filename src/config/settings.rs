@@ -167,7 +167,7 @@ pub const SETTINGS: &[Setting] = &[
     row("validation", "dns_servers", Addresses, Derived("the system's resolvers"), "The resolvers asked, as IP:PORT."),
     row("validation", "allow_networks", Networks, Absent, "Networks that may be connected to though they are refused by themselves (loopback, link-local, multicast, metadata services)."),
     row("validation", "refuse_networks", Networks, Absent, "Networks that may not be connected to; these win."),
-    row("validation", "timeout", span(10, 600), Text("10s"), "How long one attempt may take."),
+    row("validation", "timeout", span(10, 600), Text("10s"), "How long one attempt of http-01 or tls-alpn-01 may take, look-ups included. A DNS look-up has 5 s at most."),
     row("validation", "attempts", Count(1, 20), Text("4"), "How often a failing validation is attempted before it fails for good."),
     row("validation", "concurrency", Count(1, 65536), Text("256"), "How many validations this replica runs at once."),
     row("validation", "local_names", Boolean, Text("false"), "Whether names below `localhost` are this machine, and may be validated (RFC 6761 §6.3). For trying out."),
