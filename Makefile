@@ -3,12 +3,17 @@
 BUILD_PACKAGES = gcc make
 TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iproute2 curl ca-certificates \
                  mount postgresql redis-server redis-sentinel haproxy pebble faketime \
-                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils nodejs
-# What `make test-clients` builds beside Debian's packages: the folders of tests/foreign.
-CLIENTS        = caddy go-acme lego
+                 lego certbot acme-tiny uacme dehydrated caddy bind9 bind9-dnsutils nodejs \
+                 python3-certbot-dns-rfc2136 apache2-bin libapache2-mod-md \
+                 prometheus shellcheck
+# What `make test-clients` builds beside Debian's packages: folders of tests/foreign. And by what, beside Go, cargo and
+# npm.
+CLIENTS        = acme4j caddy certbot go-acme instant-acme-client lego node-acme-client
+CLIENT_PACKAGES = python3-venv openjdk-17-jdk-headless maven
 
-.PHONY: run build test test-only test-clients acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
+.PHONY: run build test test-only test-clients test-suites acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
         fmt lint fuzz loadtest loadtest-unsigned docs clean
+.PHONY: test-deploy container-dry-run kind-test
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -31,7 +36,7 @@ test-only:
 ## Every client, those that no Debian package has too (built once, into a cache outside the checkout), and the table of
 ## docs/clients.md.
 test-clients:
-	@scripts/install $(TEST_PACKAGES)
+	@scripts/install $(TEST_PACKAGES) $(CLIENT_PACKAGES)
 	@for name in $(CLIENTS); do tests/foreign/build $$name >/dev/null || exit 1; done
 	rm -rf target/clients && mkdir -p target/clients
 	CHANCERY_TEST_FOREIGN=required CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
@@ -39,6 +44,21 @@ test-clients:
 	  --skip the_table_is_written --skip clients::conformance::
 	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
 	  cargo test --workspace --features faults --test it clients::matrix::the_table_is_written -- --ignored
+
+## What lies in deploy/, with kustomize (built once, as above).
+test-deploy:
+	@scripts/install $(TEST_PACKAGES)
+	@tests/foreign/build kustomize >/dev/null
+	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it deploy::
+
+## The steps of the Dockerfile in a plain folder, and the program with the image's files alone (a release build).
+container-dry-run:
+	@scripts/install $(BUILD_PACKAGES) binutils curl
+	deploy/container/dry-run
+
+## Chancery and cert-manager in a fresh kind cluster, where KIND_AVAILABLE=1 says that there is a container engine.
+kind-test:
+	deploy/cert-manager/run
 
 ## lego (Debian's and the current one) through account, certificate, renewal and revocation, for every challenge and type
 ## of key, where nothing but loopback can be reached; prints the table of what it ran (minutes).
@@ -62,6 +82,15 @@ test-k6:
 test-faults:
 	@scripts/install $(TEST_PACKAGES)
 	cargo test --workspace --features faults --test it faults::the_whole_run -- --ignored --nocapture
+
+## Suites that others wrote for Pebble, against Chancery behind tests/pebble-shim, and docs/suites.md (minutes). Builds
+## them first, where they are not in the cache; that needs Go 1.26 or newer.
+test-suites:
+	@scripts/install $(TEST_PACKAGES) git
+	for name in challtestsrv instant-acme lego-e2e; do tests/foreign/build $$name || exit 1; done
+	cargo build --workspace --features faults
+	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it suites::the_whole_run -- \
+	  --ignored --nocapture
 
 ## Sweep a million expired orders under load: does new-order slow down? (minutes; RATE flows a second, default 50)
 test-sweep-million:

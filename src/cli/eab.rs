@@ -1,9 +1,12 @@
 //! `chancery eab`: keys for external account binding (RFC 8555 §7.3.4), made, listed and revoked.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use clap::{Args, Subcommand};
+use zeroize::Zeroizing;
 
 use super::Configured;
 use crate::acme::external_account::ExternalAccountKey;
@@ -11,7 +14,7 @@ use crate::acme::id::ExternalAccountKid;
 use crate::acme::time::{FleetClock, Timestamp};
 use crate::config::{self, Config};
 use crate::server::{self, StartError};
-use crate::service::external_accounts::{self, NewKey};
+use crate::service::external_accounts::{self, GivenKey, NewKey};
 use crate::service::{DEFAULT_PROFILE, Urls};
 use crate::storage::Store;
 
@@ -41,6 +44,12 @@ pub struct EabCreate {
     /// How long it may be used, such as 12h or 30d [default: until it is used or revoked]
     #[arg(long, value_name = "SPAN", value_parser = span)]
     pub expires: Option<Duration>,
+    /// The identifier of a key that another server gave out, which clients go on with [default: a new one]
+    #[arg(long, value_name = "KID", value_parser = kid, requires = "secret_file")]
+    pub kid: Option<ExternalAccountKid>,
+    /// The file with its HMAC key in base64url
+    #[arg(long, value_name = "FILE", requires = "kid")]
+    pub secret_file: Option<PathBuf>,
     /// Where the configuration is.
     #[command(flatten)]
     pub configured: Configured,
@@ -99,7 +108,9 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 fn kid(text: &str) -> Result<ExternalAccountKid, String> {
-    ExternalAccountKid::parse(text).ok_or_else(|| "a key identifier has 32 hexadecimal digits".to_owned())
+    ExternalAccountKid::parse(text).ok_or_else(|| {
+        "a key identifier has 1 to 64 of letters, digits, '.', '_' and '-', which is not the first".to_owned()
+    })
 }
 
 impl EabCommand {
@@ -148,7 +159,12 @@ async fn create(
          -base64 32` prints (CHANCERY_EAB_ENCRYPTION_KEY, or CHANCERY_EAB_ENCRYPTION_KEY_FILE)",
     )?;
     external_accounts::check_sealing(store, Some(&sealing)).await?;
+    let given = match (&create.kid, &create.secret_file) {
+        (Some(kid), Some(file)) => Some(given(store, kid, file).await?),
+        _ => None,
+    };
     let new = NewKey {
+        given,
         profile: create.profile.clone(),
         uses: match create.uses {
             Uses::Times(times) => Some(times),
@@ -160,6 +176,23 @@ async fn create(
     let urls = Urls::new(&config.external_url, &config.ca.public_url);
     let own = key.profile.as_deref().filter(|name| *name != DEFAULT_PROFILE);
     Ok(introduction(&key, &secret) + &instructions(&key, &secret, &urls.directory(own)))
+}
+
+/// A key of another server's, read from its file.
+async fn given(store: &Store, kid: &ExternalAccountKid, file: &Path) -> Result<GivenKey, StartError> {
+    if store.external_account_key(kid).await?.is_some() {
+        return Err(format!("there is an external account key {kid}; it is left as it is").into());
+    }
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text = Zeroizing::new(text);
+    let secret = Base64UrlUnpadded::decode_vec(text.trim().trim_end_matches('='));
+    match secret.map(Zeroizing::new) {
+        Ok(secret) if secret.len() >= external_accounts::LEAST_SECRET_OCTETS => {
+            Ok(GivenKey { kid: kid.clone(), secret })
+        }
+        _ => Err(format!("{shown} does not hold an HMAC key of 16 octets or more in base64url").into()),
+    }
 }
 
 fn introduction(key: &ExternalAccountKey, secret: &str) -> String {
@@ -278,6 +311,6 @@ mod tests {
         for wrong in ["0s", "3651d", "30", "soon"] {
             assert!(span(wrong).is_err(), "{wrong}");
         }
-        assert!(kid("x").is_err());
+        assert!(kid("x").is_ok() && kid("-x").is_err());
     }
 }

@@ -213,7 +213,9 @@ mod tests {
             "chancery serve x",
             "chancery eab",
             "chancery eab revoke",
-            "chancery eab revoke x",
+            "chancery eab revoke a/b",
+            "chancery eab create --kid a",
+            "chancery eab create --secret-file f",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -170,7 +170,7 @@ pub const SETTINGS: &[Setting] = &[
     row("validation", "timeout", span(10, 600), Text("10s"), "How long one attempt of http-01 or tls-alpn-01 may take, look-ups included. A DNS look-up has 5 s at most."),
     row("validation", "attempts", Count(1, 20), Text("4"), "How often a failing validation is attempted before it fails for good."),
     row("validation", "concurrency", Count(1, 65536), Text("256"), "How many validations this replica runs at once."),
-    row("validation", "local_names", Boolean, Text("false"), "Whether names below `localhost` are this machine, and may be validated (RFC 6761 §6.3). For trying out."),
+    row("validation", "local_names", Boolean, Text("false"), "Whether names below `localhost` are this machine, and may be validated (RFC 6761 §6.3); their TXT records are asked of dns_servers, where named. For trying out."),
     row("caa", "identities", Names { suffixes: false }, Derived("the host of external_url"), "The issuer names that CAA records may name for us."),
     row("caa", "check", Boolean, Text("true"), "Whether CAA records are asked for (RFC 8659)."),
     row("terms", "url", Link, Absent, "The terms of service that a new account must agree to."),

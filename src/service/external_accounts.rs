@@ -19,9 +19,23 @@ use crate::storage::{Bound, Store};
 /// How many octets a secret has: as many as HMAC-SHA-256's output (RFC 7518 §3.2).
 const SECRET_OCTETS: usize = 32;
 
+/// The fewest octets of a secret that an operator brings along.
+pub const LEAST_SECRET_OCTETS: usize = 16;
+
+/// A key that another authority gave out: its clients go on with what they have.
+#[derive(Clone, Debug)]
+pub struct GivenKey {
+    /// Its name.
+    pub kid: ExternalAccountKid,
+    /// Its secret.
+    pub secret: Zeroizing<Vec<u8>>,
+}
+
 /// What a new key is to be.
 #[derive(Clone, Debug)]
 pub struct NewKey {
+    /// Its name and secret, where they are given; otherwise they are made.
+    pub given: Option<GivenKey>,
     /// The profile that it is for; nothing for all.
     pub profile: Option<String>,
     /// How many accounts it binds; nothing for any number.
@@ -37,21 +51,27 @@ pub async fn create(
     now: Timestamp,
     new: NewKey,
 ) -> Result<(ExternalAccountKey, Zeroizing<String>), ServiceError> {
+    let given = match new.given {
+        Some(given) => given,
+        None => {
+            let mut secret = Zeroizing::new([0; SECRET_OCTETS]);
+            fill_random(&mut *secret)?;
+            fit_for_a_command_line(&mut secret);
+            GivenKey { kid: ExternalAccountKid::new(), secret: Zeroizing::new(secret.to_vec()) }
+        }
+    };
     let key = ExternalAccountKey {
-        kid: ExternalAccountKid::new(),
+        kid: given.kid,
         profile: new.profile,
         uses_left: new.uses,
         expires_at: new.expires_at,
         revoked_at: None,
         created_at: now,
     };
-    let mut secret = Zeroizing::new([0; SECRET_OCTETS]);
-    fill_random(&mut *secret)?;
-    fit_for_a_command_line(&mut secret);
-    let sealed = sealing.seal(key.kid.as_str(), &*secret);
+    let sealed = sealing.seal(key.kid.as_str(), &given.secret);
     let sealed = sealed.ok_or_else(|| ServiceError::Internal("the secret could not be sealed".to_owned()))?;
     store.insert_external_account_key(&key, sealed).await?;
-    Ok((key, Zeroizing::new(Base64UrlUnpadded::encode_string(&*secret))))
+    Ok((key, Zeroizing::new(Base64UrlUnpadded::encode_string(&given.secret))))
 }
 
 /// Sees that the text of a secret does not begin with a hyphen, which certbot would take for an option of its own. It
@@ -61,7 +81,7 @@ const fn fit_for_a_command_line(secret: &mut [u8; SECRET_OCTETS]) {
 }
 
 /// Whether `sealing` is the key under which the live keys of the database were sealed, so that a replica with the wrong
-/// one never starts. The newest key speaks for all.
+/// one never starts. One key speaks for all: the newest, or the last by name of those that were taken over.
 pub async fn check_sealing(store: &Store, sealing: Option<&SealingKey>) -> Result<(), ServiceError> {
     let Some((key, sealed)) = store.latest_external_account_key().await? else { return Ok(()) };
     match sealing {

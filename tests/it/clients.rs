@@ -2,16 +2,20 @@
 //! replicas: a certificate, another in its place, and, where the client can, a revocation that shows in the CRL.
 
 mod acme_tiny;
+mod alpn_folder;
 mod caddy;
 mod certbot;
 mod conformance;
 mod dehydrated;
+mod documented;
 mod evidence;
 mod first_steps;
 mod go_acme;
 mod lego;
 mod lego5;
+mod libraries;
 mod matrix;
+mod mod_md;
 pub mod program;
 pub mod site;
 mod uacme;
@@ -40,6 +44,16 @@ macro_rules! on_both_deployments {
 /// Clients that write into a zone by dynamic updates (RFC 2136); the replicas ask the zone's own server.
 mod by_updates {
     #[test]
+    fn certbot() {
+        super::certbot::updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+
+    #[test]
+    fn current_certbot() {
+        super::certbot::current_updates_a_zone(&super::site::Site::fleet_on_bind());
+    }
+
+    #[test]
     fn lego() {
         super::lego::updates_a_zone(&super::site::Site::fleet_on_bind());
     }
@@ -52,28 +66,50 @@ mod by_updates {
 
 /// Clients that no Debian package has, in the fleet.
 mod foreign {
+    use super::site::Site;
+
+    #[test]
+    fn acme4j() {
+        super::libraries::acme4j(&Site::fleet());
+    }
+
     #[test]
     fn caddy() {
-        super::caddy::current_goes_its_way(&super::site::Site::fleet());
+        super::caddy::current_goes_its_way(&Site::fleet());
+    }
+
+    #[test]
+    fn certbot() {
+        super::certbot::current_goes_its_way(&Site::fleet());
+    }
+
+    #[test]
+    fn instant_acme() {
+        super::libraries::instant_acme(&Site::fleet());
     }
 
     #[test]
     fn go_acme() {
         let Some(program) = super::go_acme::program() else { return };
-        let site = super::site::Site::fleet();
+        let site = Site::fleet();
         site.every_replica_works(|| super::go_acme::goes_its_way(&site, &program));
     }
 
     #[test]
     fn go_acme_on_the_embedded_server() {
         let Some(program) = super::go_acme::program() else { return };
-        super::go_acme::goes_its_way(&super::site::Site::embedded(), &program);
+        super::go_acme::goes_its_way(&Site::embedded(), &program);
     }
 
     #[test]
     fn lego5() {
-        super::lego5::goes_its_way(&super::site::Site::fleet());
+        super::lego5::goes_its_way(&Site::fleet());
+    }
+
+    #[test]
+    fn node() {
+        super::libraries::node(&Site::fleet());
     }
 }
 
-on_both_deployments! { acme_tiny caddy certbot dehydrated lego uacme }
+on_both_deployments! { acme_tiny caddy certbot dehydrated lego mod_md uacme }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::floors::files_under;
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -41,10 +41,11 @@ fn metrics_are_documented_and_what_is_documented_is_counted() {
 }
 
 /// The words of a text that could be names of metrics or variables.
-fn words(text: &str) -> impl Iterator<Item = String> {
+pub fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_owned)
 }
 
+/// Every page that is held to the code.
 fn documents() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
     for folder in ["docs", "lua", "migrations", "deploy", "loadtest"] {
@@ -77,23 +78,31 @@ fn links_lead_to_files() {
 
 #[test]
 fn variables_in_the_documents_are_settings() {
-    let known: BTreeSet<String> = words(&read("docs/configuration.md")).collect();
     let mut unknown = Vec::new();
     for document in documents() {
         let text = std::fs::read_to_string(&document).expect("readable");
-        for name in words(&text).filter(|word| word.starts_with("CHANCERY_")) {
-            let of_file = name.strip_suffix("_FILE").is_some_and(|name| known.contains(name));
-            // Not settings: what all begin with, and what crash tests set.
-            if !known.contains(&name)
-                && !of_file
-                && name != "CHANCERY_"
-                && !name.starts_with("CHANCERY_TEST_")
-            {
-                unknown.push(format!("{}: {name}", document.display()));
-            }
-        }
+        unknown.extend(unknown_variables(&text).iter().map(|name| format!("{}: {name}", document.display())));
     }
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
+/// The names in a text that look like variables of ours, and are none.
+pub fn unknown_variables(text: &str) -> Vec<String> {
+    let known: BTreeSet<String> = words(&read("docs/configuration.md")).collect();
+    let unknown = |name: &String| {
+        let of_file = name.strip_suffix("_FILE").is_some_and(|name| known.contains(name));
+        // CHANCERY_PROFILES_NAME_KEY has the keys of the default profile.
+        let of_profile = name.strip_prefix("CHANCERY_PROFILES_").is_some_and(|rest| {
+            known
+                .iter()
+                .filter_map(|known| known.strip_prefix("CHANCERY_DEFAULT_PROFILE_"))
+                .any(|key| rest.strip_suffix(key).is_some_and(|name| name.len() > 1 && name.ends_with('_')))
+        });
+        // Not settings: what all begin with, and what tests set.
+        let of_tests = name == "CHANCERY_" || name.starts_with("CHANCERY_TEST_");
+        !known.contains(name) && !of_file && !of_profile && !of_tests
+    };
+    words(text).filter(|word| word.starts_with("CHANCERY_")).filter(unknown).collect()
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod certificates;
 mod challenges;
 mod clients;
 mod crash;
+mod deploy;
 mod directory;
 mod docs;
 mod eab;
@@ -38,6 +39,7 @@ mod rfc;
 mod rolling;
 mod shared_account;
 mod statements;
+mod suites;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]
 mod support;
 mod sweeper;

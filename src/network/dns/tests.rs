@@ -140,16 +140,22 @@ async fn a_server_that_fails_or_is_silent_is_overtaken_and_the_good_one_remember
 #[tokio::test]
 async fn aut_13_names_under_localhost_are_loopback_and_never_asked_for() {
     let dns = FakeDns::start().await;
-    dns.set("a.localhost", RecordType::TXT, Reply::Records(vec![txt("no")]));
+    dns.set("a.localhost", RecordType::TXT, Reply::Records(vec![txt("value")]));
     let strict = NetworkConfig { allow_networks: Vec::new(), ..config(&[&dns]) };
     let local = Network::new(NetworkConfig { local_names: true, ..strict.clone() }).unwrap();
     let strict = Network::new(strict).unwrap();
     for network in [&local, &strict] {
         assert_eq!(network.addresses("a.LocalHost").await, Ok(vec![ip("127.0.0.1")]));
-        assert!(network.txt("a.localhost").await.unwrap_err().is_negative());
         assert_eq!(network.caa("localhost").await, Ok(Vec::new()));
     }
+    assert!(strict.txt("a.localhost").await.unwrap_err().is_negative());
     assert_eq!(dns.udp_questions.load(Ordering::SeqCst), 0);
+    // Only where they may be tried out, and only from servers that were named.
+    assert_eq!(local.txt("a.localhost").await.unwrap(), [b"value"]);
+    let unnamed = NetworkConfig { local_names: true, dns_servers: Vec::new(), ..config(&[&dns]) };
+    if let Ok(unnamed) = Network::new(unnamed) {
+        assert!(unnamed.txt("a.localhost").await.unwrap_err().is_negative());
+    }
     let loopback = ip("127.0.0.1");
     assert!(local.permits(loopback, true).is_ok());
     assert!(local.permits(loopback, false).is_err());

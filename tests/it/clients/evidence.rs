@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clients::program::{finish, openssl, require, text};
 use crate::clients::site::Site;
+use crate::support::chancery::Kind;
 use crate::support::run::{folder, wait_until};
 
 /// A certificate that was verified.
@@ -44,11 +45,14 @@ impl Certificate {
         std::fs::read_to_string(&self.chain).expect("the copy")
     }
 
-    /// As `verified`, and asserts that it is another one than the last.
+    /// As `verified`, and asserts that it is another one than the last, from the account of the last.
     pub fn renewed(&self, site: &Site, file: &Path, names: &[&str]) -> Self {
         let renewed = Self::verified(site, file, names);
         assert_ne!(renewed.serial, self.serial, "the file has a new certificate");
         renewed.assert_not_revoked();
+        if site.kind() == Kind::Fleet {
+            assert_eq!(site.accounts_with_orders(names[0]), 1, "the account was kept from run to run");
+        }
         renewed
     }
 

@@ -36,7 +36,7 @@ pub enum Flow {
     Address,
     /// Another certificate in the first one's place, from the account of the first.
     Renew,
-    /// A renewal that asks for renewal information and says what it replaces (RFC 9773).
+    /// A renewal because renewal information says so (RFC 9773).
     RenewByAri,
     /// A revocation that shows in the CRL.
     Revoke,
@@ -70,7 +70,8 @@ const COLUMNS: [(Flow, &str); 14] = [
 ];
 
 /// Clients that cannot run here, and why.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 5] = [
+    ("acme4j 5", "the registry used here has 4.0.0 and no later one"),
     ("acme.sh", "in no package registry; only from its own repository"),
     ("Posh-ACME", "needs PowerShell, which neither Debian nor a registry used here has"),
     ("simple-acme, win-acme", "need Windows or .NET"),

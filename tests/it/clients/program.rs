@@ -1,4 +1,4 @@
-//! Programs by others: found, started in a folder of their own, and given a minute.
+//! Programs by others: found, started in a folder of their own, and given two minutes.
 
 use std::path::Path;
 use std::process::Command;

@@ -157,6 +157,13 @@ impl Site {
         self.deployment().command(&["renew", serial]);
     }
 
+    /// From how many accounts there are orders for `name`.
+    pub fn accounts_with_orders(&self, name: &str) -> usize {
+        let accounts =
+            format!("SELECT count(DISTINCT account_id) FROM orders WHERE identifiers LIKE '%\"{name}\"%'");
+        self.deployment().sql(&accounts).trim().parse().expect("a count")
+    }
+
     fn deployment(&self) -> &'static Deployment {
         &self.fleet_of().deployment
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{ENCRYPTION_KEY, Printed, bind, bound, create, listed};
 use crate::support::chancery::{Deployment, Kind, Settings, refused, run};
 use crate::support::flows::{Order, identifiers};
-use crate::support::keys::Key;
+use crate::support::keys::{Key, base64url};
 use crate::support::run::{folder, free_port, runtime, unique_name};
 
 #[test]
@@ -38,6 +38,32 @@ fn eab_the_command_line_makes_lists_and_revokes_keys() {
     assert!(text.contains(&format!("there is no external account key {unknown}")), "{text}");
     let text = server.refused_command(&["eab", "create", "--profile", "nowhere"]);
     assert!(text.contains("no profile \"nowhere\"; there are bound, default"), "{text}");
+}
+
+#[test]
+fn eab_a_key_of_another_server_goes_on_as_it_is() {
+    let server = bound(Kind::Fleet);
+    let file = folder("eab-given").join("secret");
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    let path = file.display().to_string();
+    let kid = unique_name().replace('.', "-");
+    let command = ["eab", "create", "--kid", &kid, "--secret-file", &path];
+    for wrong in ["", "c2hvcnQ", "not base64url!"] {
+        write(wrong);
+        let text = server.refused_command(&command);
+        assert!(text.contains("does not hold an HMAC key of 16 octets or more"), "{text}");
+    }
+    // 48 octets, as some servers make them; the newline is the editor's.
+    let secret = base64url(&[7; 48]);
+    write(&format!("{secret}\n"));
+    let key = create(&server, &command[2..]);
+    assert_eq!((key.kid.as_str(), key.secret.as_str()), (kid.as_str(), secret.as_str()));
+    runtime().block_on(async {
+        bind(&server, &key).await.1.expect(201);
+    });
+    assert_eq!(listed(&server, &kid)[2], "1");
+    let text = server.refused_command(&command);
+    assert!(text.contains(&format!("there is an external account key {kid}")), "{text}");
 }
 
 #[test]

@@ -1,0 +1,213 @@
+//! What operators start from is held to the code: settings, metrics, versions, and the programs that read the files.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chancery::config::{Config, Sources};
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::docs::{read, root, unknown_variables, words};
+use crate::support::foreign;
+use crate::support::run::folder;
+
+/// All files below deploy/.
+fn files() -> Vec<PathBuf> {
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() { below(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    below(&root().join("deploy"), &mut found);
+    found.sort();
+    found
+}
+
+fn with_extension(extension: &'static str) -> impl Iterator<Item = PathBuf> {
+    files().into_iter().filter(move |path| path.extension().is_some_and(|found| found == extension))
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The documents of a YAML file.
+fn yaml(path: &str) -> Vec<Yaml> {
+    YamlLoader::load_from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Runs a program in a folder; it must be content.
+fn content(folder: &str, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(root().join(folder)).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error} (`make test` installs it)"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+#[test]
+fn every_file_can_be_parsed() {
+    let mut count = 0;
+    for path in with_extension("yaml") {
+        let documents = YamlLoader::load_from_str(&text(&path));
+        let documents = documents.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        count += documents.iter().filter(|document| !document.is_null()).count();
+    }
+    assert!(count > 25, "{count} documents");
+    for path in with_extension("json") {
+        serde_json::from_str::<serde_json::Value>(&text(&path))
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+#[test]
+fn variables_are_settings() {
+    let mut unknown = Vec::new();
+    for path in files() {
+        let names = unknown_variables(&text(&path));
+        unknown.extend(names.iter().map(|name| format!("{}: {name}", path.display())));
+    }
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_metrics_that_exist() {
+    let page = read("docs/metrics.md");
+    let exist: BTreeSet<String> = words(&page).filter(|word| word.starts_with("chancery_")).collect();
+    let histograms: BTreeSet<&str> = page
+        .lines()
+        .filter(|row| row.split(" | ").nth(1).is_some_and(|kind| kind.starts_with("histogram")))
+        .filter_map(|row| row.split('`').nth(1))
+        .collect();
+    assert!(exist.len() > 30 && histograms.len() > 5, "{exist:?}, {histograms:?}");
+    for file in ["deploy/grafana/chancery.json", "deploy/prometheus/alerts.yaml"] {
+        let asked: BTreeSet<String> =
+            words(&read(file)).filter(|word| word.starts_with("chancery_")).collect();
+        assert!(asked.len() > 10, "{file} asks for {asked:?}");
+        for name in asked {
+            let of_histogram = name.strip_suffix("_bucket").is_some_and(|name| histograms.contains(name));
+            let plain = exist.contains(&name) && !histograms.contains(name.as_str());
+            assert!(of_histogram || plain, "{file} asks for {name}");
+        }
+    }
+}
+
+#[test]
+fn alerts_fire_for_their_faults_and_for_nothing_else() {
+    content("deploy/prometheus", "promtool", &["check", "rules", "alerts.yaml"]);
+    content("deploy/prometheus", "promtool", &["test", "rules", "alerts.test.yaml"]);
+    let tested = read("deploy/prometheus/alerts.test.yaml");
+    for group in yaml("deploy/prometheus/alerts.yaml")[0]["groups"].as_vec().expect("groups") {
+        for rule in group["rules"].as_vec().expect("rules") {
+            let name = rule["alert"].as_str().expect("a name");
+            assert!(tested.contains(&format!("- name: {name}\n")), "{name} has no test");
+            let runbook = rule["annotations"]["runbook"].as_str().expect("a runbook");
+            let (page, anchor) = runbook.split_once('#').unwrap_or((runbook, ""));
+            let headings: Vec<String> = read(page)
+                .lines()
+                .filter_map(|line| {
+                    line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))
+                })
+                .map(|heading| heading.to_lowercase().replace(' ', "-"))
+                .collect();
+            assert!(anchor.is_empty() || headings.iter().any(|found| found == anchor), "{name}: {runbook}");
+        }
+    }
+}
+
+/// The configuration of a ConfigMap, with the Secrets that its pods mount.
+fn load(file: &str) -> Config {
+    let home = folder("deploy");
+    let mut text = read(file);
+    for (name, url) in [("database-url", "postgres://db.test/chancery"), ("redis-url", "redis://redis.test")]
+    {
+        let path = home.join(name);
+        std::fs::write(&path, url).expect("written");
+        text = text.replace(&format!("/etc/chancery/stores/{name}"), &path.display().to_string());
+    }
+    let path = home.join("chancery.toml");
+    std::fs::write(&path, text).expect("written");
+    let sources = Sources { file: Some(path), ..Sources::default() };
+    Config::load(&sources).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+#[test]
+fn pods_are_given_the_time_that_their_configuration_needs_to_stop() {
+    let pod = &yaml("deploy/kubernetes/base/deployment.yaml")[0]["spec"]["template"]["spec"];
+    let grace = pod["terminationGracePeriodSeconds"].as_i64().expect("a grace period");
+    for file in [
+        "deploy/kubernetes/base/chancery.toml",
+        "deploy/kubernetes/overlays/example/chancery.toml",
+        "deploy/cert-manager/overlay/chancery.toml",
+    ] {
+        let config = load(file);
+        let needed = config.shutdown_delay + config.shutdown_timeout;
+        assert!(needed.as_secs() + 10 <= grace.unsigned_abs(), "{file}: {needed:?} of {grace} s");
+        assert_eq!(
+            (config.listen.port(), config.ops_listen.port()),
+            (14000, 14001),
+            "{file}: the pod's ports"
+        );
+    }
+}
+
+#[test]
+fn images_are_of_this_version() {
+    for file in
+        ["deploy/kubernetes/base/kustomization.yaml", "deploy/kubernetes/overlays/example/kustomization.yaml"]
+    {
+        let tag = yaml(file)[0]["images"][0]["newTag"].as_str().map(str::to_owned);
+        assert_eq!(tag.as_deref(), Some(env!("CARGO_PKG_VERSION")), "{file}");
+    }
+}
+
+#[test]
+fn kustomize_puts_the_manifests_together() {
+    let Some(built) = foreign::folder_of("kustomize") else { return };
+    let kustomize = built.join("kustomize").display().to_string();
+    for (overlay, objects, needle) in [
+        ("deploy/kubernetes/overlays/trial", 14, "external_url = \"https://chancery.chancery.svc\""),
+        ("deploy/kubernetes/overlays/example", 9, "external_url = \"https://acme.example.net\""),
+        ("deploy/cert-manager/overlay", 14, "[profiles.trusted]"),
+    ] {
+        let text = content(overlay, &kustomize, &["build", "."]);
+        let documents = YamlLoader::load_from_str(&text).expect("YAML");
+        assert_eq!(documents.len(), objects, "{overlay}: {text}");
+        let of_kind = |kind: &str| documents.iter().find(|found| found["kind"].as_str() == Some(kind));
+        let map = of_kind("ConfigMap").expect("a ConfigMap");
+        let configuration = map["data"]["chancery.toml"].as_str().unwrap_or_default();
+        assert!(configuration.contains(needle), "{overlay}: {configuration}");
+        // Another configuration is another name, so that it rolls the replicas.
+        let name = map["metadata"]["name"].as_str().expect("a name");
+        let pod = &of_kind("Deployment").expect("a Deployment")["spec"]["template"]["spec"];
+        assert_eq!(pod["volumes"][0]["configMap"]["name"].as_str(), Some(name), "{overlay}");
+        assert!(name.starts_with("chancery-"), "{overlay}: {name}");
+    }
+}
+
+#[test]
+fn the_balancer_of_the_containers_is_understood() {
+    content("deploy/container", "haproxy", &["-c", "-f", "haproxy.cfg"]);
+}
+
+#[test]
+fn scripts_are_clean() {
+    let scripts: Vec<String> = files()
+        .iter()
+        .chain([&root().join("scripts/install")])
+        .filter(|path| text(path).starts_with("#!"))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(scripts.len() >= 5, "{scripts:?}");
+    content(".", "shellcheck", &scripts.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_kind_harness_says_loudly_that_it_is_skipped() {
+    let run = Command::new(root().join("deploy/cert-manager/run")).env_remove("KIND_AVAILABLE").output();
+    let run = run.expect("it starts");
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success() && said.contains("NOT RUN") && said.contains("KIND_AVAILABLE=1"), "{said}");
+}
