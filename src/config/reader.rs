@@ -375,6 +375,7 @@ impl Reader {
             backdate: self.span(&key("backdate")),
             key_types,
             client_auth: self.flag(&key("client_auth")),
+            policy_oid: self.text(&key("policy_oid")),
             common_name: self.flag(&key("common_name")),
             allowed_names: words("allowed_names").unwrap_or_default(),
             denied_names: words("denied_names").unwrap_or_default(),
@@ -385,7 +386,7 @@ impl Reader {
             reuse_authorizations: self.flag(&key("reuse_authorizations")),
             external_account_required: self.flag(&key("external_account_required")),
         };
-        self.check_trust(&profile, section);
+        self.check_profile(&profile, section);
         profile
     }
 }

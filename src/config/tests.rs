@@ -251,6 +251,15 @@ fn a_trusted_profile_for_anyone_is_refused_unless_it_is_meant() {
 }
 
 #[test]
+fn a_policy_is_an_object_identifier() {
+    let with = |oid: &'static str| [("CHANCERY_PROFILES_A_POLICY_OID", oid)];
+    assert_eq!(loaded(&with("2.23.140.1.2.1")).profiles["a"].policy_oid.as_deref(), Some("2.23.140.1.2.1"));
+    for wrong in ["any", "1", "3.1", "1.2.x", "1.2.03"] {
+        assert!(refused(&with(wrong)).contains("profiles.a.policy_oid is no object identifier"), "{wrong}");
+    }
+}
+
+#[test]
 fn what_check_shows_can_be_loaded_again() {
     let folder = Folder::new("effective");
     let config = loaded(&[

@@ -292,6 +292,6 @@ fn template(services: &Services, profile: &Profile, reservation: &Reservation) -
         client_auth: profile.client_auth,
         crl_url: Some(services.urls.crl(&reservation.issuer_id)),
         issuer_url: Some(services.urls.issuer(&reservation.issuer_id)),
-        policy_oid: None,
+        policy_oid: profile.policy_oid.clone(),
     }
 }

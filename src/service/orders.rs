@@ -258,6 +258,7 @@ mod tests {
             backdate: std::time::Duration::ZERO,
             key_types: Vec::new(),
             client_auth: false,
+            policy_oid: None,
             common_name: false,
             allowed_names: Vec::new(),
             denied_names: Vec::new(),

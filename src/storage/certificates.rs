@@ -53,7 +53,11 @@ impl Store {
     /// Records that the operator wants a certificate renewed before its time; `false` if there is nothing to ask for:
     /// it is not issued, is revoked, or was asked for.
     pub async fn ask_for_renewal(&self, serial: &Serial, now: Timestamp) -> Result<bool, StorageError> {
-        let event = self.event(Action::CertificateRenewalAsked).serial(serial);
+        let Some(IssuedCertificate { certificate, .. }) = self.certificate(serial).await? else {
+            return Ok(false);
+        };
+        let event = self.event(Action::CertificateRenewalAsked).account(&certificate.account_id);
+        let event = event.order(&certificate.order_id).serial(serial);
         self.write_audited(ASK_FOR_RENEWAL, parameters![serial, now], event).await
     }
 

@@ -149,7 +149,15 @@ impl Store {
             )
         });
         let migrator = Migrator::with_migrations(known.collect());
-        match migrator.run(&self.pool).await {
+        let mut connection = self.pool.acquire().await?;
+        if self.dialect == Dialect::Postgres {
+            // To build an index over a large table takes longer than any statement of a request may take.
+            sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+        }
+        let outcome = migrator.run(&mut *connection).await;
+        // What was set on it goes with it.
+        let _ = connection.close().await;
+        match outcome {
             Ok(()) => Ok(()),
             Err(sqlx::migrate::MigrateError::VersionMissing(version)) => Err(StorageError::Newer(version)),
             Err(sqlx::migrate::MigrateError::Execute(error)) => Err(error.into()),

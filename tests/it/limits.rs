@@ -43,7 +43,7 @@ fn limited(kind: Kind) -> Arc<Deployment> {
     let settings = settings()
         .set("CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR", "6")
         .set("CHANCERY_LIMITS_KEY_CHANGES_PER_HOUR", "2")
-        .set("CHANCERY_LIMITS_CHALLENGE_RESPONSES_PER_HOUR", "1")
+        .set("CHANCERY_LIMITS_CHALLENGE_RESPONSES_PER_HOUR", "3")
         .set("CHANCERY_LIMITS_FAILED_VALIDATIONS_PER_HOUR", "2")
         .set("CHANCERY_LIMITS_DUPLICATE_CERTIFICATES_PER_DAY", "2");
     cell.get_or_init(|| Deployment::with(kind, &settings)).clone()

@@ -25,7 +25,7 @@ wire_tests! {
         lim_01_the_same_set_of_identifiers_is_issued_so_often
         lim_02_what_is_refused_is_not_counted
         lim_03_of_forty_orders_at_once_exactly_the_capacity_pass
-        lim_05_repeated_responses_are_free;
+        lim_01_responses_to_a_challenge_are_counted_and_reads_are_not;
 }
 
 async fn lim_01_an_order_too_many_is_refused_with_all_that_helps(server: Arc<Deployment>) {
@@ -166,15 +166,29 @@ async fn lim_01_a_challenge_is_not_answered_when_too_many_validations_failed(ser
     client.read(&text(&challenge, "url")).await.expect(200);
 }
 
-async fn lim_05_repeated_responses_are_free(server: Arc<Deployment>) {
-    let client = server.account().await;
-    let order = client.order(&[&unique_name()]).await;
-    let url = order.authorizations().remove(0);
-    // The limit is one response for a challenge, and only the one that starts work counts.
+async fn lim_01_responses_to_a_challenge_are_counted_and_reads_are_not(server: Arc<Deployment>) {
+    let (client, stranger) = (server.account().await, server.account().await);
+    let url = client.order(&[&unique_name()]).await.authorizations().remove(0);
+    let authorization = client.read(&url).await.expect(200).json();
+    let offered = |kind| challenge(&authorization, kind).expect("offered");
+    client.prepare(&authorization, &offered("http-01"));
+    let [http, dns] = ["http-01", "dns-01"].map(|kind| text(&offered(kind), "url"));
+    // Those of a stranger are nobody's.
     for _ in 0..5 {
-        client.answer(&url, "http-01").await;
+        stranger.send(&http, json!({})).await.problem(403, "unauthorized");
     }
+    for _ in 0..3 {
+        client.send(&http, json!({})).await.expect(200);
+    }
+    for _ in 0..2 * server.size() {
+        let seconds = refused(&client.send(&http, json!({})).await, "challenge-responses");
+        assert!((1080..=1200).contains(&seconds), "one in twenty minutes: {seconds}");
+        client.read(&http).await.expect(200);
+    }
+    // Nothing has become of the validation by this, and another challenge is another.
     client.wait_for(&url, "valid").await;
+    refused(&client.send(&http, json!({})).await, "challenge-responses");
+    client.send(&dns, json!({})).await.expect(200);
 }
 
 async fn lim_01_the_same_set_of_identifiers_is_issued_so_often(server: Arc<Deployment>) {
