@@ -22,6 +22,7 @@ wire_tests! {
         lim_01_an_order_too_many_is_refused_with_all_that_helps
         lim_01_failed_validations_are_counted_by_account_and_identifier
         lim_01_key_changes_are_counted_and_failed_ones_are_not
+        lim_01_pre_authorizations_are_counted_as_orders
         lim_01_the_same_set_of_identifiers_is_issued_so_often
         lim_02_what_is_refused_is_not_counted
         lim_03_of_forty_orders_at_once_exactly_the_capacity_pass
@@ -46,6 +47,35 @@ async fn lim_01_an_order_too_many_is_refused_with_all_that_helps(server: Arc<Dep
         for line in ["limit=\"new-orders\",result=\"allowed\"", "limit=\"new-orders\",result=\"refused\""] {
             assert!(metrics.contains(&format!("chancery_limits_total{{{line}}}")), "{line}: {metrics}");
         }
+    }
+}
+
+async fn lim_01_pre_authorizations_are_counted_as_orders(server: Arc<Deployment>) {
+    let (client, other) = (server.account().await, server.account().await);
+    let url = client.resource("newAuthz").await;
+    let ask = async |name: &str| {
+        let payload = json!({"identifier": {"type": "dns", "value": name}});
+        client.send(&url, payload).await
+    };
+    for _ in 0..8 {
+        ask("denied.test").await.problem(400, "rejectedIdentifier");
+        ask("*.a.test").await.problem_of(&["malformed", "rejectedIdentifier"]);
+    }
+    use_up(&client, 4).await;
+    for _ in 0..2 {
+        ask(&unique_name()).await.expect(201);
+    }
+    for _ in 0..2 * server.size() {
+        let seconds = refused(&ask(&unique_name()).await, "new-orders");
+        assert!((540..=600).contains(&seconds), "{seconds}");
+    }
+    refused(&place_ready(&client, &[&unique_name()]).await, "new-orders");
+    // At once, through all replicas: exactly as many as the limit allows.
+    let racing = (0..20).map(|_| other.send(&url, json!({"identifier": identifiers(&[&unique_name()])[0]})));
+    let answers = futures_util::future::join_all(racing).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 6);
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        refused(answer, "new-orders");
     }
 }
 
