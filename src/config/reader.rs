@@ -1,6 +1,7 @@
 //! From values to the [`Config`], and what must hold between them.
 
 mod limits;
+mod retention;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,6 @@ use ipnet::IpNet;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::identifier::Identifier;
 use crate::acme::profile::{AuthorizationMode, KeyType, Profile};
-use crate::worker::Retention;
 
 use super::fault::{ConfigError, Fault};
 use super::kind::Value;
@@ -184,12 +184,7 @@ impl Reader {
             job: self.job(),
             leader_lease: self.span("leader.lease"),
             sweep_interval: self.span("sweep.interval"),
-            retention: Retention {
-                orders: self.span("retention.orders"),
-                authorizations: self.span("retention.authorizations"),
-                certificates: self.span("retention.certificates"),
-                audit: self.span("retention.audit"),
-            },
+            retention: self.retention(),
             log: self.log(),
             effective: reference::effective(&self.gathered.entries),
             data_dir,

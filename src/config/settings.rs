@@ -197,7 +197,7 @@ pub const SETTINGS: &[Setting] = &[
     row("sweep", "interval", span(100, DAY), Text("1m"), "How often the leader sweeps what is over."),
     row("retention", "orders", span(1000, 3650 * DAY), Text("30d"), "How long an order that is over is kept after its expiry."),
     row("retention", "authorizations", span(1000, 3650 * DAY), Text("30d"), "How long an expired authorization is kept; longer while an order rests on it."),
-    row("retention", "certificates", span(1000, 3650 * DAY), Text("90d"), "How long a certificate is kept after its expiry; longer while its order is kept."),
+    row("retention", "certificates", span(1000, 3650 * DAY), Text("90d"), "How long a certificate is kept after its expiry; longer while its order is kept. Not less than crl.lifetime."),
     row("retention", "audit", span(1000, 3650 * DAY), Text("365d"), "How long events of the audit trail are kept."),
     row("log", "format", Word(&["auto", "json", "text"]), Text("auto"), "`auto` is text on a terminal and JSON elsewhere."),
     row("log", "level", Filter, Text("info"), "error, warn, info, debug or trace, or a filter such as `info,chancery::validation=debug`."),

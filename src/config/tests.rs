@@ -276,6 +276,22 @@ fn what_check_shows_can_be_loaded_again() {
 }
 
 #[test]
+fn what_is_revoked_is_kept_until_its_last_list_is_made() {
+    let kept = |certificates, lifetime| {
+        [("CHANCERY_RETENTION_CERTIFICATES", certificates), ("CHANCERY_CRL_LIFETIME", lifetime)]
+    };
+    for (certificates, lifetime) in [("23h", "24h"), ("90d", "91d")] {
+        let text = refused(&kept(certificates, lifetime));
+        assert!(text.contains("retention.certificates is shorter than crl.lifetime"), "{text}");
+        assert!(text.contains("keep certificates at least as long as a list is valid"), "{text}");
+    }
+    loaded(&kept("24h", "24h"));
+    assert!(refused(&[("CHANCERY_RETENTION_CERTIFICATES", "1h")]).contains("crl.lifetime"));
+    // One fault is told once.
+    assert!(!refused(&kept("soon", "24h")).contains("is shorter than"));
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_refused_with_its_line() {
     let folder = Folder::new("syntax");
     let sources =
