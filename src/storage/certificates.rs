@@ -41,8 +41,8 @@ impl Store {
     pub async fn certificate(&self, serial: &Serial) -> Result<Option<IssuedCertificate>, StorageError> {
         let rows = self.read(CERTIFICATE, parameters![serial]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let replaced_by: Option<String> = sqlx::Row::try_get(row, 14)?;
-        let asked: Option<i64> = sqlx::Row::try_get(row, 15)?;
+        let replaced_by: Option<String> = sqlx::Row::try_get(row, 15)?;
+        let asked: Option<i64> = sqlx::Row::try_get(row, 16)?;
         Ok(row::certificate(row, 0)?.map(|certificate| IssuedCertificate {
             certificate,
             replaced_by: replaced_by.as_deref().and_then(OrderId::parse),

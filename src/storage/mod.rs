@@ -58,6 +58,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "sweeper", include_str!("../../migrations/0004_sweeper.sql")),
     (5, "audit", include_str!("../../migrations/0005_audit.sql")),
     (6, "renewal", include_str!("../../migrations/0006_renewal.sql")),
+    (7, "content", include_str!("../../migrations/0007_content.sql")),
 ];
 
 /// What follows a migration on Postgres.
