@@ -158,18 +158,20 @@ async fn keep_from_finalizing(stand: &Stand, meanwhile: impl FnOnce()) {
 fn meet_the_limit(stand: &Stand, run: &Run) {
     run.asked("held");
     let account = stand.query("SELECT account_id FROM orders ORDER BY created_at DESC LIMIT 1");
-    let limit = |most| {
+    let overriding = |words: &[&str]| {
         let read = || stand.deployment.log().matches("the overrides of limits were read").count();
         let before = read();
-        stand.deployment.command(&["limits", "override", "set", "active-orders", &account, most]);
-        wait("every replica knows the override", || read() >= before + stand.deployment.size());
+        stand.deployment.command(&[&["limits", "override"], words].concat());
+        wait("every replica knows of it", || read() >= before + stand.deployment.size());
     };
-    limit("1");
+    overriding(&["set", "active-orders", &account, "1"]);
     run.go("limited");
     run.asked("limited");
-    limit("200");
+    overriding(&["set", "active-orders", &account, "200"]);
     run.tell("limited.again");
     run.has_result("limited");
+    // What comes behind this lives by the page's own limits.
+    overriding(&["remove", "active-orders", &account]);
     run.go("held");
 }
 
