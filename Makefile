@@ -128,6 +128,14 @@ loadtest:
 	  --require-rate 199 --require-p99-finalize 250
 	loadtest/fleet.sh nonces --connections 32 --duration 10 --require-rate 20000
 
+## Chancery and comparable servers by turns, and two instances of each: the tables of docs/comparison.md. As root, on a quiet
+## machine; about ten minutes, and the first time some twenty more for building the others.
+.PHONY: bench-peers
+bench-peers:
+	@scripts/install $(TEST_PACKAGES)
+	cargo build --release --workspace
+	loadtest/peers/run
+
 ## The endpoints that need no signature, against a fleet of three, by vegeta (Go builds it once, into a cache outside the
 ## checkout). RATE requests a second; without it, as many as 32 connections get answers to.
 loadtest-unsigned:
