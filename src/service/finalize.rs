@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::{Held, settled};
-use super::orders::fill_random;
+use super::random::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::validate::MAX_CLAIMS;
 use super::{DEFAULT_PROFILE, Services, caa, fault, limits};

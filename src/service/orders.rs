@@ -2,6 +2,7 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 
+use super::random::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::{Services, external_accounts, limits, names, renewal};
 use crate::acme::account::Account;
@@ -145,11 +146,6 @@ pub(super) fn new_authorization(
         validated_at: None,
         error: None,
     })
-}
-
-/// Random octets that nobody can predict.
-pub(super) fn fill_random(octets: &mut [u8]) -> Result<(), ServiceError> {
-    aws_lc_rs::rand::fill(octets).map_err(|_| ServiceError::Internal("no random numbers".to_owned()))
 }
 
 /// ORD-06: dates outside policy are refused, never silently changed.
