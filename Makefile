@@ -10,10 +10,12 @@ TEST_PACKAGES  = gcc make pkg-config libssl-dev openssl procps util-linux iprout
 # npm.
 CLIENTS        = acme4j caddy certbot go-acme instant-acme-client lego node-acme-client
 CLIENT_PACKAGES = python3-venv openjdk-17-jdk-headless maven
+# And what `make acme-cert-manager-test` builds.
+CERT_MANAGER   = etcd kube-apiserver cert-manager
 
 .PHONY: run build test test-only test-clients test-suites acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
         fmt lint fuzz loadtest loadtest-unsigned docs clean
-.PHONY: test-deploy container-dry-run kind-test
+.PHONY: acme-cert-manager-test test-deploy container-dry-run kind-test
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
 run:
@@ -77,6 +79,13 @@ test-k6:
 	@tests/foreign/build k6-types >/dev/null
 	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it k6::
 
+## cert-manager's own controllers on a Kubernetes API server, no containers (docs/cert-manager.md). What it builds from Go
+## modules, a quarter of an hour, is kept in a cache outside the checkout; where that is warm, `make test` runs this too.
+acme-cert-manager-test:
+	@scripts/install $(TEST_PACKAGES)
+	@for name in $(CERT_MANAGER); do tests/foreign/build $$name >/dev/null || exit 1; done
+	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it cert_manager:: -- --nocapture
+
 ## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
 ## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.
 test-faults:
@@ -118,6 +127,14 @@ loadtest:
 	loadtest/fleet.sh run --challenge http-01 --accounts 32 --mode open --rate 200 --warmup 5 --duration 60 \
 	  --require-rate 199 --require-p99-finalize 250
 	loadtest/fleet.sh nonces --connections 32 --duration 10 --require-rate 20000
+
+## Chancery and comparable servers by turns, and two instances of each: the tables of docs/comparison.md. As root, on a quiet
+## machine; about ten minutes, and the first time some twenty more for building the others.
+.PHONY: bench-peers
+bench-peers:
+	@scripts/install $(TEST_PACKAGES)
+	cargo build --release --workspace
+	loadtest/peers/run
 
 ## The endpoints that need no signature, against a fleet of three, by vegeta (Go builds it once, into a cache outside the
 ## checkout). RATE requests a second; without it, as many as 32 connections get answers to.

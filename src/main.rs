@@ -58,6 +58,7 @@ fn run(command: Command) -> Result<(), StartError> {
         Command::Ca(CaCommand::Init(init)) => init_authority(&init),
         Command::Limits(command) => {
             let config = load(command.configured(), false)?;
+            telemetry::start_log(config.log.format, &config.log.level)?;
             print!("{}", runtime()?.block_on(by_operator(cli::limits::run(&config, &command)))?);
             Ok(())
         }
@@ -69,6 +70,7 @@ fn run(command: Command) -> Result<(), StartError> {
         }
         Command::Renew(command) => {
             let config = load(&command.configured, false)?;
+            telemetry::start_log(config.log.format, &config.log.level)?;
             print!("{}", runtime()?.block_on(by_operator(cli::renew::run(&command, &config)))?);
             Ok(())
         }

@@ -30,6 +30,25 @@ pub(crate) struct Snapshot {
     pub(crate) machine: f64,
 }
 
+/// Memory of a watched process and its descendants, KiB; the largest of several looks at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Pages in memory, those that several processes share counted for each.
+    pub(crate) resident: u64,
+    /// The same with shared pages divided among those that share them.
+    pub(crate) proportional: u64,
+}
+
+impl Memory {
+    /// The larger of each figure.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            resident: self.resident.max(other.resident),
+            proportional: self.proportional.max(other.proportional),
+        }
+    }
+}
+
 /// The members of `/proc/PID/stat` that matter, times in ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Process {
@@ -93,23 +112,49 @@ fn parse(stat: &str) -> Option<Process> {
     })
 }
 
+/// Memory of each watched process with its descendants at this moment.
+pub(crate) fn memory(watched: &[Watched]) -> Vec<Memory> {
+    let processes = processes();
+    let of_tree = |watched: &Watched| {
+        let members = processes.keys().filter(|pid| within(&processes, **pid, watched.pid));
+        members.filter_map(|pid| rollup(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)).fold(
+            Memory::default(),
+            |sum, of_one| Memory {
+                resident: sum.resident + of_one.resident,
+                proportional: sum.proportional + of_one.proportional,
+            },
+        )
+    };
+    watched.iter().map(of_tree).collect()
+}
+
+/// The lines `Rss` and `Pss` of `/proc/PID/smaps_rollup`.
+fn rollup(text: &str) -> Option<Memory> {
+    let line = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    Some(Memory { resident: line("Rss:")?, proportional: line("Pss:")? })
+}
+
+/// Whether `pid` is the process `root` or descends from it.
+fn within(processes: &HashMap<u32, Process>, mut pid: u32, root: u32) -> bool {
+    // Parents have no cycle, but the snapshot is not taken in one instant.
+    for _ in 0..64 {
+        if pid == root {
+            return true;
+        }
+        match processes.get(&pid) {
+            Some(process) => pid = process.parent,
+            None => return false,
+        }
+    }
+    false
+}
+
 fn tree_ticks(processes: &HashMap<u32, Process>, root: u32) -> Option<u64> {
     processes.get(&root)?;
-    let within = |pid: u32| {
-        let mut pid = pid;
-        // Parents have no cycle, but the snapshot is not taken in one instant.
-        for _ in 0..64 {
-            if pid == root {
-                return true;
-            }
-            match processes.get(&pid) {
-                Some(process) => pid = process.parent,
-                None => return false,
-            }
-        }
-        false
-    };
-    let members = processes.iter().filter(|(pid, _)| within(**pid));
+    let members = processes.iter().filter(|(pid, _)| within(processes, **pid, root));
     Some(members.map(|(_, process)| process.own + process.of_ended_children).sum())
 }
 
@@ -167,6 +212,16 @@ mod tests {
         drop(shell.stdin.take());
         shell.wait().unwrap();
         assert!(used >= TICK_MS, "{used} ms");
+    }
+
+    #[test]
+    fn memory_is_that_of_the_tree_and_shared_pages_count_once_in_proportion() {
+        let text = "55d0-7ffe ---p 0 00:00 0  [rollup]\nRss:  1234 kB\nPss:   567 kB\nPss_Dirty:  1 kB\n";
+        assert_eq!(rollup(text), Some(Memory { resident: 1234, proportional: 567 }));
+        assert_eq!(rollup("Rss: 1 kB"), None);
+        let own = Watched { name: String::new(), pid: std::process::id() };
+        let found = memory(&[own])[0];
+        assert!(found.proportional > 0 && found.resident >= found.proportional, "{found:?}");
     }
 
     #[test]

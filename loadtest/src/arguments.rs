@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Run(Box<RunArguments>),
     /// HEAD new-nonce as fast as it is answered, without pipelining.
     Nonces(NonceArguments),
+    /// Turn the windows of a run of `peers/run` into tables, and write them into a page.
+    Compare(CompareArguments),
 }
 
 /// What both kinds of load need to know.
@@ -60,6 +62,10 @@ pub(crate) struct RunArguments {
     /// Accounts to register before the load starts; flows use them in turn.
     #[arg(long, default_value_t = 16, value_parser = count)]
     pub(crate) accounts: usize,
+    /// How often a registration is tried. 1: its failure ends the run. More: failures count as errors, and the run
+    /// goes on with the accounts that there are.
+    #[arg(long, default_value_t = 1, value_parser = count)]
+    pub(crate) registration_attempts: usize,
     /// Algorithm of the accounts' keys.
     #[arg(long, value_enum, default_value_t = KeyKind::Es256)]
     pub(crate) key: KeyKind,
@@ -117,6 +123,18 @@ pub(crate) struct NonceArguments {
     /// Connections, each with one request at a time.
     #[arg(long, default_value_t = 16, value_parser = count)]
     pub(crate) connections: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompareArguments {
+    /// The folder that the run filled.
+    pub(crate) folder: PathBuf,
+    /// The page whose tables, between marker comments, are replaced.
+    #[arg(long)]
+    pub(crate) page: Option<PathBuf>,
+    /// Write everything that the tables are made from here, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// Algorithm of an account's key.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use http::header::{CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
@@ -348,6 +348,9 @@ impl Session {
         let (parts, body) = response.into_parts();
         if let Some(nonce) = text(&parts.headers, "replay-nonce") {
             self.nonce = Some(nonce);
+        }
+        if parts.status.is_success() {
+            self.recorder.retry_after(text(&parts.headers, RETRY_AFTER.as_str()));
         }
         let body =
             Limited::new(body, BODY_LIMIT).collect().await.map_err(|e| transport(e.to_string()))?.to_bytes();

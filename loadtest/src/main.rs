@@ -5,6 +5,7 @@
 mod accounting;
 mod arguments;
 mod client;
+mod comparison;
 mod csr;
 mod failure;
 mod flow;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let threads = match &arguments.command {
         Command::Run(run) => run.common.threads,
         Command::Nonces(nonces) => nonces.common.threads,
+        Command::Compare(_) => 1,
     };
     // One thread without a scheduler between cores costs least, and the generator shares the machine with the
     // server.
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
             match arguments.command {
                 Command::Run(run) => run::run(run).await,
                 Command::Nonces(nonces) => nonces::run(nonces).await,
+                Command::Compare(compare) => comparison::run(&compare),
             }
         }),
         Err(error) => Err(failure::Failure::Setup(format!("no runtime: {error}"))),

@@ -35,6 +35,8 @@ pub(crate) struct Counts {
     pub(crate) reconnects: u64,
     /// Flows that were due while as many as allowed were under way.
     pub(crate) shed: u64,
+    /// The longest `Retry-After` that came with an answer of success, seconds.
+    pub(crate) retry_after: Option<u64>,
     /// Issuances completed in each second of the window.
     pub(crate) per_second: Vec<u64>,
     window: Option<(Instant, Instant)>,
@@ -50,6 +52,7 @@ impl Recorder {
                 bad_nonces: 0,
                 reconnects: 0,
                 shed: 0,
+                retry_after: None,
                 per_second: Vec::new(),
                 window: None,
             }),
@@ -117,6 +120,14 @@ impl Recorder {
     /// Counts a flow that was not started.
     pub(crate) fn shed(&self) {
         self.counts().shed += 1;
+    }
+
+    /// Notes what an answer of success said about the wait before the next request, where it gave seconds.
+    pub(crate) fn retry_after(&self, header: Option<String>) {
+        if let Some(seconds) = header.and_then(|header| header.parse().ok()) {
+            let mut counts = self.counts();
+            counts.retry_after = counts.retry_after.max(Some(seconds));
+        }
     }
 
     /// A copy of the counts.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::accounting::{Snapshot, Watched};
+use crate::accounting::{Memory, Snapshot, Watched};
 use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::recorder::Counts;
@@ -91,6 +91,27 @@ impl CpuBill {
     }
 }
 
+/// Prints the largest memory of each watched process.
+pub(crate) fn print_memory(watched: &[Watched], peaks: &[Memory]) {
+    for (watched, peak) in watched.iter().zip(peaks) {
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        println!(
+            "  {:<28} {:>10.1} MiB at most ({:.1} with shared pages counted for each process)",
+            watched.name,
+            mib(peak.proportional),
+            mib(peak.resident)
+        );
+    }
+}
+
+/// The largest memory of each watched process as JSON, KiB.
+pub(crate) fn memory_json(watched: &[Watched], peaks: &[Memory]) -> Value {
+    let each = watched.iter().zip(peaks).map(|(watched, peak)| {
+        json!({"name": watched.name, "peak_pss_kib": peak.proportional, "peak_rss_kib": peak.resident})
+    });
+    each.collect()
+}
+
 /// Prints rates, latencies and errors of a run.
 pub(crate) fn print_counts(counts: &Counts, seconds: f64) {
     let completed = counts.completed();
@@ -149,7 +170,7 @@ pub(crate) fn counts_json(counts: &Counts, seconds: f64) -> Value {
     json!({
         "issuances_per_second": counts.completed() as f64 / seconds, "issuances": counts.completed(),
         "per_second": counts.per_second, "latency_us": steps, "errors": errors, "bad_nonce_retries": counts.bad_nonces,
-        "reconnects": counts.reconnects, "shed": counts.shed,
+        "reconnects": counts.reconnects, "shed": counts.shed, "longest_retry_after": counts.retry_after,
     })
 }
 

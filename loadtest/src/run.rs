@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::accounting::{self, Snapshot, Watched};
+use crate::accounting::{self, Memory, Snapshot, Watched};
 use crate::arguments::{KeyKind, Mode, RunArguments};
 use crate::client::{Account, Fleet, Session};
 use crate::csr::CertificateKey;
@@ -18,6 +18,8 @@ use crate::step::Step;
 
 /// How many accounts are registered at a time.
 const REGISTRATIONS: usize = 8;
+/// How often memory is looked at.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 /// What a worker of the closed loop waits after a failed flow, so that an absent server is not hammered.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -50,7 +52,7 @@ pub(crate) async fn run(arguments: Box<RunArguments>) -> Result<bool, Failure> {
     )
     .await?;
     let recorder = Arc::new(Recorder::new());
-    let accounts = register_all(&fleet, &recorder, arguments.accounts, arguments.key).await?;
+    let accounts = register_all(&fleet, &recorder, &arguments).await?;
     let mut random = [0; 4];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::Setup("no random numbers".into()))?;
     let scenario = Scenario {
@@ -74,31 +76,51 @@ pub(crate) async fn run(arguments: Box<RunArguments>) -> Result<bool, Failure> {
         Mode::Closed => closed(&load).await,
         Mode::Open => open(&load).await,
     }
-    let (first, last) = meter.await.map_err(|error| Failure::Setup(format!("the meter failed: {error}")))?;
-    conclude(&load, &watched, &first, &last)
+    let usage = meter.await.map_err(|error| Failure::Setup(format!("the meter failed: {error}")))?;
+    conclude(&load, &watched, &usage)
+}
+
+/// What the watched processes used in the window.
+struct Usage {
+    first: Snapshot,
+    last: Snapshot,
+    /// The largest memory of each, looked at every second.
+    peaks: Vec<Memory>,
 }
 
 /// Takes the accounts of the processes at the beginning and at the end of the window.
-async fn measure(watched: Vec<Watched>, from: Instant, until: Instant) -> (Snapshot, Snapshot) {
+async fn measure(watched: Vec<Watched>, from: Instant, until: Instant) -> Usage {
     tokio::time::sleep_until(from.into()).await;
     let first = accounting::snapshot(&watched);
+    let mut peaks = vec![Memory::default(); watched.len()];
+    let mut next = from + MEMORY_INTERVAL;
+    while next < until {
+        tokio::time::sleep_until(next.into()).await;
+        let shared = watched.clone();
+        // Reading it takes milliseconds where a process is large.
+        if let Ok(now) = tokio::task::spawn_blocking(move || accounting::memory(&shared)).await {
+            peaks = peaks.into_iter().zip(now).map(|(peak, now)| peak.max(now)).collect();
+        }
+        next += MEMORY_INTERVAL;
+    }
     tokio::time::sleep_until(until.into()).await;
-    (first, accounting::snapshot(&watched))
+    Usage { first, last: accounting::snapshot(&watched), peaks }
 }
 
 async fn register_all(
     fleet: &Arc<Fleet>,
     recorder: &Arc<Recorder>,
-    count: usize,
-    kind: KeyKind,
+    arguments: &RunArguments,
 ) -> Result<Vec<Account>, Failure> {
+    let (count, kind, attempts) = (arguments.accounts, arguments.key, arguments.registration_attempts);
     let mut tasks = Vec::new();
     for first in 0..REGISTRATIONS.min(count) {
         let mut session = Session::new(Arc::clone(fleet), Arc::clone(recorder), first);
+        let recorder = Arc::clone(recorder);
         tasks.push(tokio::spawn(async move {
             let mut accounts = Vec::new();
             for _ in (first..count).step_by(REGISTRATIONS) {
-                accounts.push(register(&mut session, AccountKey::generate(kind)?).await?);
+                accounts.extend(register_one(&mut session, &recorder, kind, attempts).await?);
             }
             Ok::<_, Failure>(accounts)
         }));
@@ -108,7 +130,30 @@ async fn register_all(
         accounts
             .extend(task.await.map_err(|error| Failure::Setup(format!("registration failed: {error}")))??);
     }
+    if accounts.is_empty() {
+        let counts = recorder.snapshot();
+        let last = counts.errors.values().next().map(|error| error.example.as_str()).unwrap_or_default();
+        return Err(Failure::Setup(format!("no account could be registered: {last}")));
+    }
     Ok(accounts)
+}
+
+/// Registers an account. Where it may be tried more than once, each failure counts as an error of the run, and
+/// after the last there is no account; otherwise the failure ends the run.
+async fn register_one(
+    session: &mut Session,
+    recorder: &Recorder,
+    kind: KeyKind,
+    attempts: usize,
+) -> Result<Option<Account>, Failure> {
+    for _ in 0..attempts {
+        match register(session, AccountKey::generate(kind)?).await {
+            Ok(account) => return Ok(Some(account)),
+            Err(failure) if attempts > 1 => recorder.error(&failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(None)
 }
 
 impl Load {
@@ -206,10 +251,10 @@ fn deadline(load: &Load) -> Instant {
     load.until.max(Instant::now()) + 2 * load.scenario.timeout
 }
 
-fn conclude(load: &Load, watched: &[Watched], first: &Snapshot, last: &Snapshot) -> Result<bool, Failure> {
+fn conclude(load: &Load, watched: &[Watched], usage: &Usage) -> Result<bool, Failure> {
     let (arguments, counts) = (&load.arguments, load.recorder.snapshot());
     let seconds = load.until.duration_since(load.from).as_secs_f64();
-    let bill = CpuBill::new(watched, first, last, seconds, counts.completed());
+    let bill = CpuBill::new(watched, &usage.first, &usage.last, seconds, counts.completed());
     println!(
         "{} {:?} accounts, {}, {} name(s) an order, {}, {} replica(s)",
         arguments.accounts,
@@ -224,6 +269,7 @@ fn conclude(load: &Load, watched: &[Watched], first: &Snapshot, last: &Snapshot)
     );
     report::print_counts(&counts, seconds);
     bill.print(1.0, "ms/certificate");
+    report::print_memory(watched, &usage.peaks);
     let finalize = counts.step(Step::Finalize).quantile(0.99).max(counts.step(Step::Issue).quantile(0.99));
     let kept = [
         report::require(
@@ -249,6 +295,7 @@ fn conclude(load: &Load, watched: &[Watched], first: &Snapshot, last: &Snapshot)
     if let Some(path) = &arguments.common.json {
         let mut results = report::counts_json(&counts, seconds);
         results["cpu"] = bill.json();
+        results["memory"] = report::memory_json(watched, &usage.peaks);
         results["passed"] = kept.into();
         report::write(path, &results)?;
     }

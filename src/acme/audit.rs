@@ -100,6 +100,8 @@ actions! {
     AuthorizationValidated = "authorization.validated";
     /// A certificate was signed and is on record.
     CertificateIssued = "certificate.issued";
+    /// The key of a certificate that was revoked already gave itself up, and gets no further one (RFC 8555 §7.6).
+    CertificateKeyBlocked = "certificate.key_blocked";
     /// The operator asked for a certificate to be renewed before its time (RFC 9773 §4.2).
     CertificateRenewalAsked = "certificate.renewal_asked";
     /// A certificate was revoked (RFC 8555 §7.6).

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use serde_json::{Value, json};
 
 use crate::acme::id::{AccountId, OrderId};
 use crate::acme::identifier::Identifier;
@@ -94,12 +95,56 @@ pub struct Certificate {
     pub not_before: Timestamp,
     /// Its `notAfter`: the last second of its validity.
     pub not_after: Timestamp,
+    /// What else it says; `None` for what its profile says, if it was reserved by a version that did not keep it.
+    pub content: Option<Content>,
     /// The certificate in DER, once signed and recorded.
     pub der: Option<Vec<u8>>,
     /// When it was recorded.
     pub issued_at: Option<Timestamp>,
     /// When and why it was revoked, if it was.
     pub revocation: Option<Revocation>,
+}
+
+/// What a certificate says beside its names, key and times. It follows from the configuration at the time of the
+/// reservation, and whoever signs says the same, however configured (design I-4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The subject's common name.
+    pub common_name: Option<String>,
+    /// Whether TLS clients may use it too.
+    pub client_auth: bool,
+    /// The certificate policy, dotted.
+    pub policy_oid: Option<String>,
+    /// Where the CRL is found.
+    pub crl_url: String,
+    /// Where the issuer's certificate is found.
+    pub issuer_url: String,
+}
+
+impl Content {
+    /// As it is on record.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "common_name": self.common_name,
+            "client_auth": self.client_auth,
+            "policy_oid": self.policy_oid,
+            "crl_url": self.crl_url,
+            "issuer_url": self.issuer_url,
+        })
+    }
+
+    /// Reads what is on record.
+    pub fn parse(text: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        Some(Self {
+            common_name: text("common_name"),
+            client_auth: value["client_auth"].as_bool()?,
+            policy_oid: text("policy_oid"),
+            crl_url: text("crl_url")?,
+            issuer_url: text("issuer_url")?,
+        })
+    }
 }
 
 /// A revocation on record.
@@ -160,6 +205,24 @@ impl RevocationReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn i_04_what_a_certificate_says_is_read_as_it_was_written() {
+        let full = Content {
+            common_name: Some("a.test".into()),
+            client_auth: true,
+            policy_oid: Some("1.2.3".into()),
+            crl_url: "http://ca.test/crl/1.crl".into(),
+            issuer_url: "http://ca.test/issuer/1.der".into(),
+        };
+        let bare = Content { common_name: None, client_auth: false, policy_oid: None, ..full.clone() };
+        for content in [full, bare] {
+            assert_eq!(Content::parse(&content.to_json().to_string()), Some(content));
+        }
+        for wrong in ["", "{}", "[]", r#"{"client_auth":true}"#] {
+            assert_eq!(Content::parse(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn crt_02_serials_are_positive_and_sixteen_octets() {

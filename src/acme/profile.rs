@@ -21,6 +21,8 @@ pub struct Profile {
     pub key_types: Vec<KeyType>,
     /// Whether certificates also say `clientAuth`.
     pub client_auth: bool,
+    /// The certificate policy that certificates name, dotted; none if they name none.
+    pub policy_oid: Option<String>,
     /// Whether the first DNS name (if it fits) is also the subject's common name.
     pub common_name: bool,
     /// Names that may be issued: exact, or `.suffix` for all below it; empty for any.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::acme::profile::{AuthorizationMode, Profile};
 
 use super::reader::Reader;
+use crate::pki::template::is_policy;
 
 impl Reader {
     /// Every replica must open what another one sealed.
@@ -21,9 +22,15 @@ impl Reader {
         }
     }
 
-    /// A profile without proof that is open to anyone must be meant.
-    pub(super) fn check_trust(&self, profile: &Profile, section: &str) {
+    /// A profile without proof that is open to anyone must be meant; a policy must be one that a certificate can name.
+    pub(super) fn check_profile(&self, profile: &Profile, section: &str) {
         let key = |key: &str| format!("{section}.{key}");
+        if profile.policy_oid.as_deref().is_some_and(|oid| !is_policy(oid)) {
+            let name = key("policy_oid");
+            let why =
+                format!("{name} is no object identifier: write it in dots, such as 1.3.6.1.4.1.32473.1");
+            self.refuse(&[&name], why);
+        }
         let anyone = self.flag(&key("accept_anyone"));
         let restricted = !profile.allowed_names.is_empty() || profile.external_account_required;
         if profile.authorization == AuthorizationMode::Trusted && !restricted && !anyone {

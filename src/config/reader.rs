@@ -1,6 +1,7 @@
 //! From values to the [`Config`], and what must hold between them.
 
 mod limits;
+mod retention;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,6 @@ use ipnet::IpNet;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::identifier::Identifier;
 use crate::acme::profile::{AuthorizationMode, KeyType, Profile};
-use crate::worker::Retention;
 
 use super::fault::{ConfigError, Fault};
 use super::kind::Value;
@@ -184,12 +184,7 @@ impl Reader {
             job: self.job(),
             leader_lease: self.span("leader.lease"),
             sweep_interval: self.span("sweep.interval"),
-            retention: Retention {
-                orders: self.span("retention.orders"),
-                authorizations: self.span("retention.authorizations"),
-                certificates: self.span("retention.certificates"),
-                audit: self.span("retention.audit"),
-            },
+            retention: self.retention(),
             log: self.log(),
             effective: reference::effective(&self.gathered.entries),
             data_dir,
@@ -375,6 +370,7 @@ impl Reader {
             backdate: self.span(&key("backdate")),
             key_types,
             client_auth: self.flag(&key("client_auth")),
+            policy_oid: self.text(&key("policy_oid")),
             common_name: self.flag(&key("common_name")),
             allowed_names: words("allowed_names").unwrap_or_default(),
             denied_names: words("denied_names").unwrap_or_default(),
@@ -385,7 +381,7 @@ impl Reader {
             reuse_authorizations: self.flag(&key("reuse_authorizations")),
             external_account_required: self.flag(&key("external_account_required")),
         };
-        self.check_trust(&profile, section);
+        self.check_profile(&profile, section);
         profile
     }
 }

@@ -251,6 +251,15 @@ fn a_trusted_profile_for_anyone_is_refused_unless_it_is_meant() {
 }
 
 #[test]
+fn a_policy_is_an_object_identifier() {
+    let with = |oid: &'static str| [("CHANCERY_PROFILES_A_POLICY_OID", oid)];
+    assert_eq!(loaded(&with("2.23.140.1.2.1")).profiles["a"].policy_oid.as_deref(), Some("2.23.140.1.2.1"));
+    for wrong in ["any", "1", "3.1", "1.2.x", "1.2.03"] {
+        assert!(refused(&with(wrong)).contains("profiles.a.policy_oid is no object identifier"), "{wrong}");
+    }
+}
+
+#[test]
 fn what_check_shows_can_be_loaded_again() {
     let folder = Folder::new("effective");
     let config = loaded(&[
@@ -264,6 +273,22 @@ fn what_check_shows_can_be_loaded_again() {
     let again = Config::load(&sources).unwrap();
     let values = |config: &Config| format!("{:?}", Config { effective: String::new(), ..config.clone() });
     assert_eq!(values(&again), values(&config));
+}
+
+#[test]
+fn what_is_revoked_is_kept_until_its_last_list_is_made() {
+    let kept = |certificates, lifetime| {
+        [("CHANCERY_RETENTION_CERTIFICATES", certificates), ("CHANCERY_CRL_LIFETIME", lifetime)]
+    };
+    for (certificates, lifetime) in [("23h", "24h"), ("90d", "91d")] {
+        let text = refused(&kept(certificates, lifetime));
+        assert!(text.contains("retention.certificates is shorter than crl.lifetime"), "{text}");
+        assert!(text.contains("keep certificates at least as long as a list is valid"), "{text}");
+    }
+    loaded(&kept("24h", "24h"));
+    assert!(refused(&[("CHANCERY_RETENTION_CERTIFICATES", "1h")]).contains("crl.lifetime"));
+    // One fault is told once.
+    assert!(!refused(&kept("soon", "24h")).contains("is shorter than"));
 }
 
 #[test]

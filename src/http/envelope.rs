@@ -133,10 +133,12 @@ fn explained(response: Response<Body>) -> Response<Body> {
 }
 
 /// A place among the running requests. The last fifth is kept for what is shed last: polls, downloads, account look-ups.
+/// Challenges are among the polls: uacme and dehydrated ask them, not the authorization, and a response begins no more
+/// than its order has been let in for.
 fn place<'a>(app: &'a App, endpoint: &str) -> Option<SemaphorePermit<'a>> {
     let kept = endpoint.starts_with("/order/{order}") && !endpoint.ends_with("finalize")
         || endpoint.ends_with("/new-account")
-        || ["/authorization/", "/certificate/"].iter().any(|path| endpoint.starts_with(path));
+        || ["/authorization/", "/certificate/", "/challenge/"].iter().any(|path| endpoint.starts_with(path));
     if !kept && app.in_flight.available_permits() <= app.reserved {
         return None;
     }

@@ -167,10 +167,9 @@ impl App {
         key: R::Key,
     ) -> Result<Signed<R>, Rejection> {
         let Unverified { jws, .. } = unverified;
-        let KeyReference::Kid(kid) = &jws.key else {
-            return Err(
-                Problem::malformed("this request must be signed with \"kid\", the account's URL").into()
-            );
+        let kid = match &jws.key {
+            KeyReference::Kid(kid) => kid,
+            KeyReference::Jwk(key) => return Err(self.without_kid(&jws, key).await),
         };
         let unknown =
             || Problem::new(ProblemType::AccountDoesNotExist, "\"kid\" is no account of this server");
@@ -187,6 +186,23 @@ impl App {
         self.redeem(&jws).await?;
         audit::acts(Actor::Account(account.id.clone()));
         Ok(Signed { account, resource, payload })
+    }
+
+    /// The refusal of a request that an account should have signed by its `kid` (JWS-05). Clients who could not look
+    /// their account up sign by the key instead, and some take a 400 for the end of their order: while the lookup would
+    /// have been answered 503, so is this.
+    async fn without_kid(&self, jws: &Jws, key: &PublicKey) -> Rejection {
+        let possible = async {
+            jws.verify(key)?;
+            self.services.store.account_by_key(&key.thumbprint()).await.map_err(ServiceError::from)?;
+            self.redeem(jws).await
+        };
+        match possible.await {
+            Ok(()) => {
+                Problem::malformed("this request must be signed with \"kid\", the account's URL").into()
+            }
+            Err(refusal) => refusal,
+        }
     }
 
     /// Checks a request that carries its own key. Answers the payload and the key.

@@ -71,7 +71,7 @@ limits! {
     /// Orders of an account that are pending, ready or processing (design I-10).
     ActiveOrders "active-orders" "active_orders" None, 5, Account,
         "too many active orders: an account may have {} that are pending, ready or processing at once";
-    /// Responses to a challenge that start work.
+    /// Responses to a challenge, repeated ones too.
     ChallengeResponses "challenge-responses" "challenge_responses_per_hour" HOUR, 60, Challenge,
         "too many responses: a challenge may be answered {} times per hour";
     /// Certificates for exactly the same set of identifiers, whoever asks.

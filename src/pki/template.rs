@@ -124,6 +124,11 @@ pub(super) fn check_url(url: &str) -> Result<(), IssuerError> {
     }
 }
 
+/// Whether a text is an object identifier that [`Template::policy_oid`] may be.
+pub fn is_policy(text: &str) -> bool {
+    oid_arcs(text).is_some()
+}
+
 /// RFC 5280 §4.2.2.1, with one caIssuers.
 fn authority_information_access(url: &str) -> CustomExtension {
     const URI: u8 = 0x86;

@@ -103,6 +103,7 @@ mod tests {
             backdate: Duration::ZERO,
             key_types: KeyType::ALL.to_vec(),
             client_auth: false,
+            policy_oid: None,
             common_name: false,
             allowed_names: list(allowed),
             denied_names: list(denied),

@@ -1,13 +1,13 @@
 //! new-authz and deactivation of authorizations (RFC 8555 §7.4.1, §7.5.2).
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, external_accounts, names, orders};
+use super::{Services, external_accounts, limits, names, orders};
 use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, AuthorizationStatus, Outcome};
 use crate::acme::message::{AuthorizationUpdate, NewAuthorization};
 use crate::limits::Use;
 
-/// Pre-authorization for one identifier (AUT-04).
+/// Pre-authorization for one identifier (AUT-04). It writes what an order would, and is charged as one.
 pub async fn new_authorization(
     services: &Services,
     account: &Account,
@@ -29,10 +29,16 @@ pub async fn new_authorization(
         return Err(Refusal::Malformed(detail.to_owned()).into());
     }
     let authorization = orders::new_authorization(services, account, profile, identifier, now)?;
+    let mut uses = vec![Use::new_order(&account.id)];
     if authorization.outcome == Outcome::Pending {
-        let _nothing = services.limits.take(&Use::may_fail(&account.id, [identifier])).await?;
+        uses.extend(Use::may_fail(&account.id, [identifier]));
     }
-    services.store.insert_authorization(&authorization, now).await?;
+    let held = services.limits.take(&uses).await?;
+    let inserted = services.store.insert_authorization(&authorization, now).await;
+    if inserted.is_err() {
+        limits::refund_if_not_done(services, held, &inserted).await;
+    }
+    inserted?;
     Ok(authorization)
 }
 

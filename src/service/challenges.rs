@@ -19,10 +19,12 @@ pub async fn respond(
     kind: ChallengeType,
 ) -> Result<Authorization, ServiceError> {
     let now = services.now();
+    let counted = Use::response(&authorization.id, kind);
     match authorization.status(now) {
         AuthorizationStatus::Pending if authorization.attempted.is_none() => {}
-        // A repeat changes nothing: cert-manager and lego do this after a restart.
+        // A repeat changes nothing: cert-manager and lego do this after a restart. It counts, so that a loop ends.
         AuthorizationStatus::Pending | AuthorizationStatus::Valid | AuthorizationStatus::Invalid => {
+            let _charged = services.limits.take(&[counted]).await?;
             return Ok(authorization);
         }
         over => {
@@ -37,7 +39,7 @@ pub async fn respond(
         claims: 1,
     };
     let until = now.plus(services.settings.lease);
-    let mut uses = vec![Use::response(&authorization.id, kind)];
+    let mut uses = vec![counted];
     uses.extend(Use::may_fail(&account.id, [&authorization.identifier]));
     let held = services.limits.take(&uses).await?;
     let begun = services.store.begin_validation(&job, kind, now, until).await;
@@ -48,7 +50,9 @@ pub async fn respond(
         services.jobs.spawn("validation", validate::run(Arc::clone(services), job));
         return Ok(authorization);
     }
-    limits::refund_if_not_done(services, held, &begun).await;
+    if begun.is_err() {
+        limits::refund_if_not_done(services, held, &begun).await;
+    }
     begun?;
     // Another replica took a response at the same moment, or the authorization ended.
     let fresh = services.store.account_and_authorization(&account.id, &authorization.id).await?;

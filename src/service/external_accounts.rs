@@ -5,7 +5,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Services;
-use super::orders::fill_random;
+use super::random::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::sealing::SealingKey;
 use crate::acme::account::Account;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::{Held, settled};
-use super::orders::fill_random;
+use super::random::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::validate::MAX_CLAIMS;
 use super::{DEFAULT_PROFILE, Services, caa, fault, limits};
 use crate::acme::account::Account;
-use crate::acme::certificate::Serial;
+use crate::acme::certificate::{Content, Serial};
 use crate::acme::id::LeaseToken;
 use crate::acme::identifier::Identifier;
 use crate::acme::message::Finalize;
@@ -139,17 +139,20 @@ fn reserve(
             format!("the certificate would end at {not_after}, which is too early; place a new order");
         return Err(Refusal::Malformed(detail).into());
     }
+    let issuer_id = services.issuer.id().to_owned();
+    let content = content_of_today(services, profile, &order.identifiers, &issuer_id);
     Ok(Reservation {
         serial: Serial::from_random(random),
         order_id: order.id.clone(),
         account_id: order.account_id.clone(),
         profile: order.profile.clone(),
-        issuer_id: services.issuer.id().to_owned(),
+        issuer_id,
         identifiers: order.identifiers.clone(),
         key_sha256: csr.key_sha256,
         public_key: csr.public_key,
         not_before,
         not_after: not_after.truncated(),
+        content: Some(content),
         der: None,
         issued_at: None,
         revocation: None,
@@ -277,21 +280,41 @@ async fn sign(
     })
 }
 
-fn template(services: &Services, profile: &Profile, reservation: &Reservation) -> Template {
-    let first_name = reservation.identifiers.iter().find_map(|identifier| match identifier {
+/// What a certificate says beside its names, key and times, as the configuration is now.
+fn content_of_today(
+    services: &Services,
+    profile: &Profile,
+    identifiers: &[Identifier],
+    issuer_id: &str,
+) -> Content {
+    let first_name = identifiers.iter().find_map(|identifier| match identifier {
         Identifier::Dns(name) if name.len() <= 64 => Some(name.clone()),
         _ => None,
+    });
+    Content {
+        common_name: first_name.filter(|_| profile.common_name),
+        client_auth: profile.client_auth,
+        policy_oid: profile.policy_oid.clone(),
+        crl_url: services.urls.crl(issuer_id),
+        issuer_url: services.urls.issuer(issuer_id),
+    }
+}
+
+fn template(services: &Services, profile: &Profile, reservation: &Reservation) -> Template {
+    let content = reservation.content.clone();
+    let content = content.unwrap_or_else(|| {
+        content_of_today(services, profile, &reservation.identifiers, &reservation.issuer_id)
     });
     Template {
         serial: reservation.serial,
         identifiers: reservation.identifiers.clone(),
-        common_name: first_name.filter(|_| profile.common_name),
+        common_name: content.common_name,
         not_before: reservation.not_before,
         not_after: reservation.not_after,
         public_key: reservation.public_key.clone(),
-        client_auth: profile.client_auth,
-        crl_url: Some(services.urls.crl(&reservation.issuer_id)),
-        issuer_url: Some(services.urls.issuer(&reservation.issuer_id)),
-        policy_oid: None,
+        client_auth: content.client_auth,
+        crl_url: Some(content.crl_url),
+        issuer_url: Some(content.issuer_url),
+        policy_oid: content.policy_oid,
     }
 }

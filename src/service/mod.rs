@@ -16,6 +16,7 @@ mod lease;
 pub mod limits;
 pub mod names;
 pub mod orders;
+mod random;
 pub mod refusal;
 pub mod renewal;
 pub mod sealing;

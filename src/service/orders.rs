@@ -2,6 +2,7 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 
+use super::random::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::{Services, external_accounts, limits, names, renewal};
 use crate::acme::account::Account;
@@ -147,11 +148,6 @@ pub(super) fn new_authorization(
     })
 }
 
-/// Random octets that nobody can predict.
-pub(super) fn fill_random(octets: &mut [u8]) -> Result<(), ServiceError> {
-    aws_lc_rs::rand::fill(octets).map_err(|_| ServiceError::Internal("no random numbers".to_owned()))
-}
-
 /// ORD-06: dates outside policy are refused, never silently changed.
 fn check_dates(
     services: &Services,
@@ -258,6 +254,7 @@ mod tests {
             backdate: std::time::Duration::ZERO,
             key_types: Vec::new(),
             client_auth: false,
+            policy_oid: None,
             common_name: false,
             allowed_names: Vec::new(),
             denied_names: Vec::new(),

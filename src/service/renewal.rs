@@ -83,6 +83,7 @@ mod tests {
             public_key: Vec::new(),
             not_before: Timestamp::from_seconds(0),
             not_after: Timestamp::from_seconds(90 * 86_400),
+            content: None,
             der: None,
             issued_at: None,
             revocation: None,

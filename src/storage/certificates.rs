@@ -19,7 +19,7 @@ statements! {
     ASK_FOR_RENEWAL = "UPDATE certificates SET renewal_asked_at = $2 \
         WHERE serial = $1 AND der IS NOT NULL AND revoked_at IS NULL AND renewal_asked_at IS NULL RETURNING serial";
     BLOCK_KEY = "INSERT INTO blocked_keys (key_sha256, blocked_at) VALUES ($1, $2) \
-        ON CONFLICT (key_sha256) DO NOTHING";
+        ON CONFLICT (key_sha256) DO NOTHING RETURNING key_sha256";
 }
 
 /// The statements whose changes are events.
@@ -41,8 +41,8 @@ impl Store {
     pub async fn certificate(&self, serial: &Serial) -> Result<Option<IssuedCertificate>, StorageError> {
         let rows = self.read(CERTIFICATE, parameters![serial]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let replaced_by: Option<String> = sqlx::Row::try_get(row, 14)?;
-        let asked: Option<i64> = sqlx::Row::try_get(row, 15)?;
+        let replaced_by: Option<String> = sqlx::Row::try_get(row, 15)?;
+        let asked: Option<i64> = sqlx::Row::try_get(row, 16)?;
         Ok(row::certificate(row, 0)?.map(|certificate| IssuedCertificate {
             certificate,
             replaced_by: replaced_by.as_deref().and_then(OrderId::parse),
@@ -53,12 +53,16 @@ impl Store {
     /// Records that the operator wants a certificate renewed before its time; `false` if there is nothing to ask for:
     /// it is not issued, is revoked, or was asked for.
     pub async fn ask_for_renewal(&self, serial: &Serial, now: Timestamp) -> Result<bool, StorageError> {
-        let event = self.event(Action::CertificateRenewalAsked).serial(serial);
+        let Some(IssuedCertificate { certificate, .. }) = self.certificate(serial).await? else {
+            return Ok(false);
+        };
+        let event = self.event(Action::CertificateRenewalAsked).account(&certificate.account_id);
+        let event = event.order(&certificate.order_id).serial(serial);
         self.write_audited(ASK_FOR_RENEWAL, parameters![serial, now], event).await
     }
 
     /// Revokes a certificate; `false` if it is revoked already. With `block_key`, its key gets no further certificate
-    /// (CRT-05).
+    /// (CRT-05), also if the certificate is revoked already: that is an event of its own, if the key was not blocked.
     pub async fn revoke(
         &self,
         certificate: &Certificate,
@@ -76,17 +80,26 @@ impl Store {
             return self.write_audited(REVOKE, revoke, event).await;
         }
         let block = parameters![&certificate.key_sha256, now];
-        let (dialect, revoked) = (self.dialect, event.clone());
-        let changed = self.transaction(Box::new(move |connection| {
+        let blocked = self.event(Action::CertificateKeyBlocked).account(&certificate.account_id);
+        let blocked = blocked.order(&certificate.order_id).serial(&certificate.serial);
+        let dialect = self.dialect;
+        let done = self.transaction(Box::new(move |connection| {
             Box::pin(async move {
-                run(connection, BLOCK_KEY.into(), block).await?;
-                run_audited(connection, dialect, REVOKE, revoke, &revoked).await
+                let blocks = !run(connection, BLOCK_KEY.into(), block).await?.is_empty();
+                if run_audited(connection, dialect, REVOKE, revoke, &event).await? {
+                    return Ok((true, Some(event)));
+                }
+                if !blocks {
+                    return Ok((false, None));
+                }
+                audit::append(connection, dialect, &blocked).await?;
+                Ok((false, Some(blocked)))
             })
         }));
-        let changed = changed.await?;
-        if changed {
+        let (revoked, event) = done.await?;
+        if let Some(event) = event {
             audit::log(&event);
         }
-        Ok(changed)
+        Ok(revoked)
     }
 }

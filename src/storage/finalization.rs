@@ -16,16 +16,17 @@ use crate::acme::time::Timestamp;
 
 macro_rules! begin_order {
     () => {
-        "UPDATE orders SET progress = 'processing', serial = $1, lease_token = $11, lease_until = $12, claims = 1 \
-         WHERE id = $2 AND account_id = $3 AND progress = 'open' AND expires_at > $13 \
+        "UPDATE orders SET progress = 'processing', serial = $1, lease_token = $12, lease_until = $13, claims = 1 \
+         WHERE id = $2 AND account_id = $3 AND progress = 'open' AND expires_at > $14 \
          AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
-           WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $13)) \
+           WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $14)) \
          AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
     };
 }
 macro_rules! reservation_columns {
     () => {
-        "serial, order_id, account_id, profile, issuer_id, identifiers, key_sha256, public_key, not_before, not_after"
+        "serial, order_id, account_id, profile, issuer_id, identifiers, key_sha256, public_key, not_before, not_after, \
+         content"
     };
 }
 macro_rules! finish_order {
@@ -59,7 +60,7 @@ const BEGIN_ORDER: &str = "-- BEGIN_ORDER\nUPDATE orders SET progress = 'process
 const INSERT_RESERVATION: &str = concat!(
     "-- INSERT_RESERVATION\nINSERT INTO certificates (",
     reservation_columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING serial"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING serial"
 );
 const FINISH_ORDER: &str = concat!("-- FINISH_ORDER\n", finish_order!());
 const RECORD_CERTIFICATE: &str = "-- RECORD_CERTIFICATE\nUPDATE certificates SET der = $2, issued_at = $3 \
@@ -79,10 +80,10 @@ fn begin_statement() -> String {
             "), {audited} INSERT INTO certificates (",
             reservation_columns!(),
             ") SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
-             CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BYTEA), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
-             FROM begun RETURNING serial"
+             CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BYTEA), CAST($9 AS BIGINT), CAST($10 AS BIGINT), \
+             CAST($11 AS TEXT) FROM begun RETURNING serial"
         ),
-        audited = audit::arm(14, "begun", None)
+        audited = audit::arm(15, "begun", None)
     )
 }
 
@@ -136,7 +137,8 @@ fn reservation_parameters(reservation: &Reservation) -> Vec<Parameter> {
         &reservation.key_sha256,
         reservation.public_key.clone(),
         reservation.not_before,
-        reservation.not_after
+        reservation.not_after,
+        reservation.content.as_ref().map(|content| content.to_json().to_string())
     ]
 }
 

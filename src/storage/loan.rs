@@ -140,6 +140,13 @@ impl Loan {
         result
     }
 
+    /// Ends the connection too, with all that was set on it.
+    pub(super) async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.close().await;
+        }
+    }
+
     fn throw_away(mut self) {
         self.connection.take().map(PoolConnection::detach);
     }

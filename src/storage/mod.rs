@@ -58,6 +58,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "sweeper", include_str!("../../migrations/0004_sweeper.sql")),
     (5, "audit", include_str!("../../migrations/0005_audit.sql")),
     (6, "renewal", include_str!("../../migrations/0006_renewal.sql")),
+    (7, "content", include_str!("../../migrations/0007_content.sql")),
 ];
 
 /// What follows a migration on Postgres.
@@ -151,8 +152,15 @@ impl Store {
         });
         let migrator = Migrator::with_migrations(known.collect());
         let mut connection = self.connections.take().await?;
-        match migrator.run(&mut *connection).await {
-            Ok(()) => connection.ended(Ok(())),
+        if self.dialect == Dialect::Postgres {
+            // To build an index over a large table takes longer than any statement of a request may take.
+            sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+        }
+        let outcome = migrator.run(&mut *connection).await;
+        // What was set on it goes with it.
+        connection.close().await;
+        match outcome {
+            Ok(()) => Ok(()),
             Err(sqlx::migrate::MigrateError::VersionMissing(version)) => Err(StorageError::Newer(version)),
             Err(sqlx::migrate::MigrateError::Execute(error)) => Err(error.into()),
             Err(error) => Err(StorageError::Setup(format!("the schema cannot be migrated: {error}"))),

@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use super::error::StorageError;
 use crate::acme::account::{Account, AccountStatus};
 use crate::acme::authorization::{Authorization, Outcome};
-use crate::acme::certificate::{Certificate, Revocation, RevocationReason, Serial};
+use crate::acme::certificate::{Certificate, Content, Revocation, RevocationReason, Serial};
 use crate::acme::challenge::ChallengeType;
 use crate::acme::external_account::{ExternalAccount, ExternalAccountKey};
 use crate::acme::id::{AccountId, AuthorizationId, ExternalAccountKid, OrderId};
@@ -46,7 +46,7 @@ macro_rules! order_columns {
 macro_rules! certificate_columns {
     () => {
         "c.serial, c.order_id, c.account_id, c.profile, c.issuer_id, c.identifiers, c.key_sha256, c.public_key, \
-         c.not_before, c.not_after, c.der, c.issued_at, c.revoked_at, c.revocation_reason"
+         c.not_before, c.not_after, c.content, c.der, c.issued_at, c.revoked_at, c.revocation_reason"
     };
 }
 
@@ -260,6 +260,7 @@ pub(super) fn certificate(row: &AnyRow, at: usize) -> Result<Option<Certificate>
         public_key: columns.next()?,
         not_before: columns.time()?,
         not_after: columns.time()?,
+        content: columns.parsed_option("content", Content::parse)?,
         der: columns.next()?,
         issued_at: columns.time_option()?,
         revocation: {

@@ -226,6 +226,8 @@ async fn acc_09_orders_are_listed_in_a_stable_order(server: Arc<Deployment>) {
         let orders = asks.iter().map(|name| async { client.ready_order(&[name.as_str()]).await.url });
         placed.extend(join_all(orders).await);
     }
+    let first = client.read(&client.read(client.account()).await.string("orders")).await.expect(200);
+    assert_eq!(first.links("next").len(), 1, "more than one page: {first}");
     let found = listed(&client).await;
     assert_eq!(found.len(), placed.len(), "each order once");
     assert_eq!(found.iter().collect::<HashSet<_>>(), placed.iter().collect());

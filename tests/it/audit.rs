@@ -33,6 +33,7 @@ wire_tests! {
         each_change_of_an_external_account_key_is_an_event;
 }
 
+mod blocked_keys;
 #[cfg(feature = "faults")]
 mod deaths;
 mod retention;

@@ -23,6 +23,7 @@ wire_tests! {
         crt_02_serials_are_positive_random_and_never_twice
         crt_03_the_leaf_has_what_rfc_5280_wants
         crt_03_the_usages_follow_key_and_profile
+        crt_03_the_policy_follows_the_profile
         crt_03_the_common_name_follows_profile_and_length
         crt_03_the_leaf_says_where_its_issuer_and_crl_are;
 }
@@ -176,6 +177,23 @@ async fn crt_03_the_usages_follow_key_and_profile(server: Arc<Deployment>) {
         let extended = leaf.extended_key_usage().expect("one").expect("an extended key usage");
         assert!(extended.value.server_auth && !extended.value.any, "{extended:?}");
         assert_eq!(extended.value.client_auth, profile == "trusted", "{extended:?}");
+    }
+}
+
+async fn crt_03_the_policy_follows_the_profile(server: Arc<Deployment>) {
+    let client = server.account().await;
+    for (profile, wanted) in [("plain", Some("1.3.6.1.4.1.32473.1")), ("trusted", None)] {
+        let name = unique_name();
+        let order = client.order_under(profile, &[&name]).await;
+        let issued = client.collect(&order, &[&name], Key::new()).await;
+        let leaf = issued.chain.leaf();
+        let named = leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::CertificatePolicies(policies) => {
+                Some(policies.iter().map(|policy| policy.policy_id.to_id_string()).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        assert_eq!(named, wanted.map(|oid| vec![oid.to_owned()]), "{profile}");
     }
 }
 

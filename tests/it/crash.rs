@@ -2,6 +2,8 @@
 //! ORD-12, I-3, I-4).
 
 #[cfg(feature = "faults")]
+mod content;
+#[cfg(feature = "faults")]
 mod points;
 
 use std::net::TcpStream;

@@ -164,6 +164,24 @@ fn images_are_of_this_version() {
 }
 
 #[test]
+fn cert_manager_is_told_to_be_the_version_that_was_run() {
+    let pins = read("tests/foreign/cert-manager/go.mod");
+    let version =
+        pins.lines().find_map(|line| line.trim().strip_prefix("github.com/cert-manager/cert-manager v"));
+    let version = version.expect("a pin");
+    for (file, said) in [
+        ("docs/cert-manager.md", format!("| {version}, with `ACMEUseARI=true` |")),
+        ("docs/kubernetes.md", format!("cert-manager {version}'s resource definitions")),
+        (
+            "deploy/cert-manager/install-cert-manager",
+            format!("version=${{CERT_MANAGER_VERSION:-v{version}}}"),
+        ),
+    ] {
+        assert!(read(file).contains(&said), "{file}: {said}");
+    }
+}
+
+#[test]
 fn kustomize_puts_the_manifests_together() {
     let Some(built) = foreign::folder_of("kustomize") else { return };
     let kustomize = built.join("kustomize").display().to_string();

@@ -41,9 +41,10 @@ fn limited(kind: Kind) -> Arc<Deployment> {
     static FLEET: OnceLock<Arc<Deployment>> = OnceLock::new();
     let cell = if kind == Kind::Embedded { &EMBEDDED } else { &FLEET };
     let settings = settings()
+        .set("CHANCERY_PRE_AUTHORIZATION", "true")
         .set("CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR", "6")
         .set("CHANCERY_LIMITS_KEY_CHANGES_PER_HOUR", "2")
-        .set("CHANCERY_LIMITS_CHALLENGE_RESPONSES_PER_HOUR", "1")
+        .set("CHANCERY_LIMITS_CHALLENGE_RESPONSES_PER_HOUR", "3")
         .set("CHANCERY_LIMITS_FAILED_VALIDATIONS_PER_HOUR", "2")
         .set("CHANCERY_LIMITS_DUPLICATE_CERTIFICATES_PER_DAY", "2");
     cell.get_or_init(|| Deployment::with(kind, &settings)).clone()

@@ -8,6 +8,7 @@ mod admission;
 mod audit;
 mod authorizations;
 mod caa;
+mod cert_manager;
 mod certificates;
 mod challenges;
 mod clients;

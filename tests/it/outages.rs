@@ -52,6 +52,8 @@ async fn assert_signed_requests_are_refused(client: &Client, order: &Order, limi
         refused("order", limit, client.read(&order.url)),
         refused("finalize", limit, client.finalize(order, &csr)),
         refused("account", limit, client.read(client.account())),
+        // By a client that could not look its account up: a 4xx would be the end of its order.
+        refused("order, by jwk", limit, client.post(&order.url).by_jwk().payload("").send()),
     );
 }
 

@@ -105,6 +105,9 @@ async fn ari_02_a_certificate_that_the_operator_wants_renewed_has_one_too(server
         assert!(start < end && end <= FleetClock::machine_now(), "renew at once: {answer}");
         assert!(answer.string("explanationURL").starts_with("http"), "{answer}");
     }
+    let account = client.account().rsplit('/').next().expect("an id");
+    let trail = server.command(&["audit", "--account", account, "--json"]);
+    assert!(trail.contains("\"certificate.renewal_asked\""), "its account's trail has it: {trail}");
     let again = server.command(&["renew", &serial, &"7f".repeat(16)]);
     assert_eq!(again.matches("not on record, revoked, or asked for already").count(), 2, "{again}");
 }

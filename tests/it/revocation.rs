@@ -73,6 +73,10 @@ async fn crt_04_nobody_else_revokes(server: Arc<Deployment>) {
         let answer = stranger.post(&url).signed_by(&key).by_jwk().json(payload.clone()).send().await;
         answer.problem(403, "unauthorized");
     }
+    // Trust in the names, if never so valid, is no proof of them.
+    let names = issued.chain.names();
+    stranger.ready_order(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    stranger.revoke(issued.chain.leaf_der(), None).await.problem(403, "unauthorized");
     let forged = stranger.post(&url).protect("jwk", issued.key.jwk()).unprotect("kid").json(payload);
     forged.send().await.problem(400, "malformed");
     owner.revoke(issued.chain.leaf_der(), None).await.expect(200);

@@ -154,6 +154,29 @@ fn both_databases_have_the_same_schema() {
     });
 }
 
+/// Statements of requests are bounded in time (5 s), the building of an index over a table that has grown is not.
+#[test]
+fn a_migration_may_take_longer_than_a_request() {
+    const SLOW: &str = "CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_sleep(5.5); END $$; \
+         CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE FUNCTION') EXECUTE FUNCTION slow()";
+    let url = Postgres::shared().database();
+    Postgres::shared().psql(&url, SLOW);
+    runtime().block_on(async {
+        let store = Store::postgres(&url, 1).await.expect("a store");
+        let start = std::time::Instant::now();
+        store.migrate().await.expect("migrated");
+        assert!(start.elapsed() > std::time::Duration::from_secs(5), "it was slow");
+        let mut connection = PgConnection::connect(&url).await.expect("a connection");
+        let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations WHERE success")
+            .fetch_one(&mut connection)
+            .await
+            .expect("the migrations");
+        assert!(applied >= 6, "{applied}");
+        assert!(store.ping().await.is_ok());
+    });
+}
+
 /// A migration that this program does not know.
 const FROM_THE_FUTURE: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
      SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";

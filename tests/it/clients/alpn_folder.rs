@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::support::run::runtime;
+use crate::support::accept::accept;
 
 /// A running server, until it is dropped.
 pub struct AlpnFolder(JoinHandle<()>);
@@ -25,14 +25,8 @@ impl AlpnFolder {
     /// Shows whoever asks for a name its certificate in `folder`, if there is one.
     pub fn start(address: Ipv4Addr, port: u16, folder: &Path) -> Self {
         let listener = TcpListener::bind((address, port)).expect("the port is free");
-        listener.set_nonblocking(true).expect("non-blocking");
         let folder = folder.to_owned();
-        Self(runtime().spawn(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, folder.clone()));
-            }
-        }))
+        Self(accept(listener, move |stream| answer(stream, folder.clone())))
     }
 }
 

@@ -279,7 +279,7 @@ impl Fleet {
 }
 
 /// A PEM file with a certificate for `localhost` by the fleet's own authority, and its key: clients trust one root.
-fn balancer_certificate(authority: &Path) -> PathBuf {
+pub fn balancer_certificate(authority: &Path) -> PathBuf {
     let read = |name| std::fs::read_to_string(authority.join(name)).expect("ca init wrote it");
     let issuer = LocalIssuer::from_pem(&read("issuing.pem"), &read("issuing.key"), &[], false);
     let names = [Identifier::Dns("localhost".to_owned())];

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::support::run::runtime;
+use crate::support::accept::accept;
 
 const PREFIX: &str = "/.well-known/acme-challenge/";
 
@@ -18,14 +18,8 @@ impl Webroot {
     /// Serves `folder` below `/.well-known/acme-challenge/`.
     pub fn start(address: Ipv4Addr, port: u16, folder: &Path) -> Self {
         let listener = TcpListener::bind((address, port)).expect("the port is free");
-        listener.set_nonblocking(true).expect("non-blocking");
         let folder = folder.to_owned();
-        Self(runtime().spawn(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, folder.clone()));
-            }
-        }))
+        Self(accept(listener, move |stream| answer(stream, folder.clone())))
     }
 }
 

@@ -51,7 +51,7 @@ fn aut_07_killed_after_the_verdict_was_recorded() {
 }
 
 /// The row of an order's certificate.
-fn on_record(server: &Server, order: &Order, columns: &str) -> String {
+pub(super) fn on_record(server: &Server, order: &Order, columns: &str) -> String {
     let id = order.url.rsplit('/').next().expect("an id");
     server.sql(&format!("SELECT {columns} FROM certificates WHERE order_id = '{id}'"))
 }
@@ -61,7 +61,11 @@ fn hex(octets: &[u8]) -> String {
 }
 
 /// Waits for the order's certificate: the one on record, with the serial that was reserved, whoever is asked.
-async fn assert_one_certificate(client: &crate::support::client::Client, order: &Order, serial: &str) {
+pub(super) async fn assert_one_certificate(
+    client: &crate::support::client::Client,
+    order: &Order,
+    serial: &str,
+) {
     let server = &client.server;
     let url = client.wait_for(&order.url, "valid").await.string("certificate");
     let chain = Chain::parse(&client.read(&url).await.expect(200).text());

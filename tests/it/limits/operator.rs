@@ -72,7 +72,10 @@ fn an_operator_sees_and_resets_what_was_used() {
         assert!(line("new-orders").contains(": 6 used, of 6, all free again in 3"), "{shown}");
         assert!(line("key-changes").ends_with(": 0 used, of 2"), "{shown}");
         assert!(line("active-orders").contains(": 6 used, no limit, the first ends in "), "{shown}");
-        server.command(&["limits", "reset", client.account()]);
+        let log = server.log_of_command(&["limits", "reset", client.account()]);
+        let line = log.lines().find(|line| line.contains("limit.reset")).expect("the event is logged, too");
+        let line: Value = serde_json::from_str(line).expect("a JSON line");
+        assert_eq!((&line["target"], &line["actor"]), (&json!("chancery::audit"), &json!("operator")));
         // There is nothing left that a second one could change.
         server.command(&["limits", "reset", client.account()]);
         let id = client.account().rsplit('/').next().expect("an id");

@@ -22,10 +22,11 @@ wire_tests! {
         lim_01_an_order_too_many_is_refused_with_all_that_helps
         lim_01_failed_validations_are_counted_by_account_and_identifier
         lim_01_key_changes_are_counted_and_failed_ones_are_not
+        lim_01_pre_authorizations_are_counted_as_orders
         lim_01_the_same_set_of_identifiers_is_issued_so_often
         lim_02_what_is_refused_is_not_counted
         lim_03_of_forty_orders_at_once_exactly_the_capacity_pass
-        lim_05_repeated_responses_are_free;
+        lim_01_responses_to_a_challenge_are_counted_and_reads_are_not;
 }
 
 async fn lim_01_an_order_too_many_is_refused_with_all_that_helps(server: Arc<Deployment>) {
@@ -46,6 +47,35 @@ async fn lim_01_an_order_too_many_is_refused_with_all_that_helps(server: Arc<Dep
         for line in ["limit=\"new-orders\",result=\"allowed\"", "limit=\"new-orders\",result=\"refused\""] {
             assert!(metrics.contains(&format!("chancery_limits_total{{{line}}}")), "{line}: {metrics}");
         }
+    }
+}
+
+async fn lim_01_pre_authorizations_are_counted_as_orders(server: Arc<Deployment>) {
+    let (client, other) = (server.account().await, server.account().await);
+    let url = client.resource("newAuthz").await;
+    let ask = async |name: &str| {
+        let payload = json!({"identifier": {"type": "dns", "value": name}});
+        client.send(&url, payload).await
+    };
+    for _ in 0..8 {
+        ask("denied.test").await.problem(400, "rejectedIdentifier");
+        ask("*.a.test").await.problem_of(&["malformed", "rejectedIdentifier"]);
+    }
+    use_up(&client, 4).await;
+    for _ in 0..2 {
+        ask(&unique_name()).await.expect(201);
+    }
+    for _ in 0..2 * server.size() {
+        let seconds = refused(&ask(&unique_name()).await, "new-orders");
+        assert!((540..=600).contains(&seconds), "{seconds}");
+    }
+    refused(&place_ready(&client, &[&unique_name()]).await, "new-orders");
+    // At once, through all replicas: exactly as many as the limit allows.
+    let racing = (0..20).map(|_| other.send(&url, json!({"identifier": identifiers(&[&unique_name()])[0]})));
+    let answers = futures_util::future::join_all(racing).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 6);
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        refused(answer, "new-orders");
     }
 }
 
@@ -166,15 +196,29 @@ async fn lim_01_a_challenge_is_not_answered_when_too_many_validations_failed(ser
     client.read(&text(&challenge, "url")).await.expect(200);
 }
 
-async fn lim_05_repeated_responses_are_free(server: Arc<Deployment>) {
-    let client = server.account().await;
-    let order = client.order(&[&unique_name()]).await;
-    let url = order.authorizations().remove(0);
-    // The limit is one response for a challenge, and only the one that starts work counts.
+async fn lim_01_responses_to_a_challenge_are_counted_and_reads_are_not(server: Arc<Deployment>) {
+    let (client, stranger) = (server.account().await, server.account().await);
+    let url = client.order(&[&unique_name()]).await.authorizations().remove(0);
+    let authorization = client.read(&url).await.expect(200).json();
+    let offered = |kind| challenge(&authorization, kind).expect("offered");
+    client.prepare(&authorization, &offered("http-01"));
+    let [http, dns] = ["http-01", "dns-01"].map(|kind| text(&offered(kind), "url"));
+    // Those of a stranger are nobody's.
     for _ in 0..5 {
-        client.answer(&url, "http-01").await;
+        stranger.send(&http, json!({})).await.problem(403, "unauthorized");
     }
+    for _ in 0..3 {
+        client.send(&http, json!({})).await.expect(200);
+    }
+    for _ in 0..2 * server.size() {
+        let seconds = refused(&client.send(&http, json!({})).await, "challenge-responses");
+        assert!((1080..=1200).contains(&seconds), "one in twenty minutes: {seconds}");
+        client.read(&http).await.expect(200);
+    }
+    // Nothing has become of the validation by this, and another challenge is another.
     client.wait_for(&url, "valid").await;
+    refused(&client.send(&http, json!({})).await, "challenge-responses");
+    client.send(&dns, json!({})).await.expect(200);
 }
 
 async fn lim_01_the_same_set_of_identifiers_is_issued_so_often(server: Arc<Deployment>) {

@@ -11,11 +11,13 @@ use super::on;
 use crate::support::certificate::csr;
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::client::{Ask, Client};
-use crate::support::flows::identifiers;
+use crate::support::flows::{identifiers, text};
 use crate::support::keys::{Key, base64url};
 use crate::support::postgres::TableLock;
+use crate::support::responder::Reply;
 use crate::support::response::Response;
 use crate::support::run::{SOON, unique_name};
+use crate::support::trial::Trial;
 
 fn order() -> Value {
     json!({"identifiers": identifiers(&[&unique_name()]), "profile": "trusted"})
@@ -120,6 +122,25 @@ fn o18_the_account_of_a_key_is_found_while_orders_are_shed() {
                 let found = client.new_account(json!({"onlyReturnExisting": true})).await.expect(200);
                 assert_eq!(found.location(), client.account(), "{found}");
             }
+        })
+        .await;
+    });
+}
+
+/// uacme and dehydrated poll the challenge, not the authorization, and acme.sh gives up if its response is not taken.
+#[test]
+fn gen_16_a_challenge_is_responded_to_and_polled_while_orders_are_shed() {
+    on(small(), async |server| {
+        let client = server.account().await;
+        let trial = Trial::http(&client, |answer| Reply::Body(answer.to_owned())).await;
+        let url = text(&trial.challenge, "url");
+        while_all_places_are_taken(&client, async || {
+            for _ in 0..2 * server.size() {
+                let polled = client.read(&url).await.expect(200);
+                assert_eq!(polled.state(), "pending", "{polled}");
+            }
+            client.send(&url, json!({})).await.expect(200);
+            client.wait_for(&url, "valid").await;
         })
         .await;
     });

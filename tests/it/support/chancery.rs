@@ -224,6 +224,13 @@ impl Deployment {
         run(arguments, &self.replica(0).environment)
     }
 
+    /// Runs a `chancery` command with the configuration of the first replica: what it logs.
+    pub fn log_of_command(&self, arguments: &[&str]) -> String {
+        let done = done(arguments, &self.replica(0).environment);
+        assert!(done.status.success(), "chancery {}", arguments.join(" "));
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    }
+
     /// Runs a `chancery` command that is to be refused: what it says.
     pub fn refused_command(&self, arguments: &[&str]) -> String {
         refused(arguments, &self.replica(0).environment)

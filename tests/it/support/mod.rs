@@ -1,5 +1,6 @@
 //! What tests start and speak with: real servers on free ports in temporary folders.
 
+pub mod accept;
 pub mod bind;
 pub mod certificate;
 pub mod chancery;

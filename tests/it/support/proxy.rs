@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::support::run::{SplitMix, runtime};
+use crate::support::accept::accept;
+use crate::support::run::SplitMix;
 
 /// The proxy.
 pub struct Proxy {
@@ -67,20 +68,16 @@ impl Proxy {
     /// Starts one in front of the server of a URL (`scheme://…@host:port/…`).
     pub fn start(url: &str) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        listener.set_nonblocking(true).expect("non-blocking");
         let port = listener.local_addr().expect("bound").port();
         let authority = url.split(['@', '/']).find(|part| part.starts_with("127.0.0.1:")).expect("a port");
         let target: SocketAddr = authority.parse().expect("an address");
         let (generation, watched) = watch::channel(Generation::default());
         let losses = Arc::<Losses>::default();
         let counting = Arc::clone(&losses);
-        runtime().spawn(async move {
-            let listener = TcpListener::from_std(listener).expect("a listener");
-            let mut count = 0;
-            while let Ok((stream, _)) = listener.accept().await {
-                count += 1;
-                tokio::spawn(forward(stream, target, watched.clone(), count, Arc::clone(&counting)));
-            }
+        let mut count = 0;
+        accept(listener, move |stream| {
+            count += 1;
+            forward(stream, target, watched.clone(), count, Arc::clone(&counting))
         });
         Self { url: url.replace(authority, &format!("127.0.0.1:{port}")), generation, losses }
     }

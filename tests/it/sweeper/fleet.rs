@@ -41,6 +41,8 @@ fn eager(kind: Kind) -> Arc<Deployment> {
         .set("CHANCERY_RETENTION_ORDERS", "1s")
         .set("CHANCERY_RETENTION_AUTHORIZATIONS", "1s")
         .set("CHANCERY_RETENTION_CERTIFICATES", "1s")
+        .set("CHANCERY_CRL_INTERVAL", "900ms")
+        .set("CHANCERY_CRL_LIFETIME", "1s")
         .set("CHANCERY_SWEEP_INTERVAL", "200ms");
     Deployment::with(kind, &settings)
 }

@@ -51,6 +51,7 @@ ip_addresses = false
 common_name = false
 reuse_authorizations = false
 key_types = ["p256", "p384"]
+policy_oid = "1.3.6.1.4.1.32473.1"
 "#;
 
 /// What a special deployment has that the shared one has not.

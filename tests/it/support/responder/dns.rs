@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 
+use crate::support::accept::accept;
 use crate::support::run::runtime;
 
 const A: u16 = 1;
@@ -49,12 +50,7 @@ impl Dns {
         let server = Self { address: udp.local_addr().expect("bound"), zone: Arc::default() };
         let (for_udp, for_tcp) = (Arc::clone(&server.zone), Arc::clone(&server.zone));
         runtime().spawn(async move { serve_udp(UdpSocket::from_std(udp).expect("a socket"), for_udp).await });
-        runtime().spawn(async move {
-            let listener = TcpListener::from_std(tcp).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve_tcp(stream, Arc::clone(&for_tcp)));
-            }
-        });
+        accept(tcp, move |stream| serve_tcp(stream, Arc::clone(&for_tcp)));
         server
     }
 

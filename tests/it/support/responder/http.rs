@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::support::run::runtime;
+use crate::support::accept::accept;
 
 /// What is answered to a request for a token.
 #[derive(Clone)]
@@ -84,14 +84,8 @@ impl Http {
     }
 
     fn serve(&self, listener: std::net::TcpListener) -> JoinHandle<()> {
-        listener.set_nonblocking(true).expect("non-blocking");
         let script = Arc::clone(&self.script);
-        runtime().spawn(async move {
-            let listener = TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&script)));
-            }
-        })
+        accept(listener, move |stream| answer(stream, Arc::clone(&script)))
     }
 }
 

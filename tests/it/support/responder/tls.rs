@@ -11,13 +11,13 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::Acceptor;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::LazyConfigAcceptor;
 
+use crate::support::accept::accept;
 use crate::support::certificate::parameters;
 use crate::support::keys::sha256;
-use crate::support::run::runtime;
 
 /// What is shown to a client that asks for one name.
 pub struct Handshake {
@@ -105,24 +105,15 @@ impl Tls {
     }
 
     fn serve(&self, listener: std::net::TcpListener) -> JoinHandle<()> {
-        listener.set_nonblocking(true).expect("non-blocking");
         let configs = Arc::clone(&self.configs);
-        runtime().spawn(async move {
-            let listener = TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                let configs = Arc::clone(&configs);
-                tokio::spawn(async move {
-                    let Ok(start) = LazyConfigAcceptor::new(Acceptor::default(), stream).await else {
-                        return;
-                    };
-                    let name = start.client_hello().server_name().unwrap_or("").to_owned();
-                    let config = configs.lock().expect("not poisoned").get(&name).cloned();
-                    let Some(config) = config else { return };
-                    if let Ok(mut stream) = start.into_stream(config).await {
-                        let _ = stream.read(&mut [0; 16]).await;
-                    }
-                });
-            }
-        })
+        accept(listener, move |stream| answer(stream, Arc::clone(&configs)))
     }
+}
+
+async fn answer(stream: TcpStream, configs: Configs) -> Option<()> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+    let name = start.client_hello().server_name().unwrap_or("").to_owned();
+    let config = configs.lock().expect("not poisoned").get(&name).cloned()?;
+    let mut stream = start.into_stream(config).await.ok()?;
+    stream.read(&mut [0; 16]).await.ok().map(|_| ())
 }
