@@ -16,12 +16,15 @@ use crate::acme::identifier::Identifier;
 use crate::acme::problem::Problem;
 use crate::acme::time::Timestamp;
 
+// The state that a change expects is said as one truth value, so that the row is looked for by its key alone. Said term
+// by term, it is a way through a partial index too, and a session that plans while the table is small may take that way
+// for good: it then reads every authorization that is open.
 statements! {
     /// The replica that accepts the response claims the job in the same statement.
     BEGIN_VALIDATION = "UPDATE authorizations SET attempted = $3, key_thumbprint = $4, lease_token = $5, \
         lease_until = $6, claims = 1 \
-        WHERE id = $1 AND account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7 \
-        RETURNING id";
+        WHERE id = $1 \
+        AND (account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7) IS TRUE RETURNING id";
     RENEW_VALIDATION = "UPDATE authorizations SET lease_until = $3 \
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
     /// Not counted as a claim: whoever hands a job back has not died of it.
@@ -29,10 +32,10 @@ statements! {
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
     FINISH_VALIDATION = "UPDATE authorizations SET outcome = $3, validated_at = $4, expires_at = $5, error = $6, \
         lease_token = NULL, lease_until = NULL \
-        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' AND expires_at > $7 RETURNING id";
+        WHERE id = $1 AND (lease_token = $2 AND outcome = 'pending' AND expires_at > $7) IS TRUE RETURNING id";
     DEACTIVATE_AUTHORIZATION = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
-        lease_until = NULL WHERE id = $1 AND account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3 \
-        RETURNING id";
+        lease_until = NULL WHERE id = $1 \
+        AND (account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3) IS TRUE RETURNING id";
     COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(lease_until) FROM authorizations z \
         WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 AND z.expires_at > $1";
 }

@@ -17,7 +17,7 @@ use crate::acme::time::Timestamp;
 macro_rules! begin_order {
     () => {
         "UPDATE orders SET progress = 'processing', serial = $1, lease_token = $12, lease_until = $13, claims = 1 \
-         WHERE id = $2 AND account_id = $3 AND progress = 'open' AND expires_at > $14 \
+         WHERE id = $2 AND (account_id = $3 AND progress = 'open' AND expires_at > $14) IS TRUE \
          AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
            WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $14)) \
          AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
@@ -32,7 +32,7 @@ macro_rules! reservation_columns {
 macro_rules! finish_order {
     () => {
         "UPDATE orders SET progress = 'valid', lease_token = NULL, lease_until = NULL \
-         WHERE id = $1 AND lease_token = $2 AND expires_at > $3 RETURNING id"
+         WHERE id = $1 AND (lease_token = $2 AND expires_at > $3) IS TRUE RETURNING id"
     };
 }
 
@@ -53,7 +53,8 @@ statements! {
 }
 
 const BEGIN_ORDER: &str = "-- BEGIN_ORDER\nUPDATE orders SET progress = 'processing', serial = $1, lease_token = $3, \
-     lease_until = $4, claims = 1 WHERE id = $2 AND account_id = $5 AND progress = 'open' AND expires_at > $6 \
+     lease_until = $4, claims = 1 \
+     WHERE id = $2 AND (account_id = $5 AND progress = 'open' AND expires_at > $6) IS TRUE \
      AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
        WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $6)) \
      AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id";
