@@ -129,7 +129,7 @@ fn o18_the_account_of_a_key_is_found_while_orders_are_shed() {
 
 /// uacme and dehydrated poll the challenge, not the authorization, and acme.sh gives up if its response is not taken.
 #[test]
-fn gen_16_a_challenge_is_responded_to_and_polled_while_orders_are_shed() {
+fn o16_a_challenge_is_responded_to_and_polled_while_orders_are_shed() {
     on(small(), async |server| {
         let client = server.account().await;
         let trial = Trial::http(&client, |answer| Reply::Body(answer.to_owned())).await;
