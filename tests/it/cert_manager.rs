@@ -38,8 +38,8 @@ fn cert_manager_issues_renews_and_outlives_what_fails() {
     let home = folder("cert-manager");
     let plan = json!({
         "dns_server": stand.bind.address().to_string(),
-        "http01": format!("127.0.0.1:{}", stand.http_port),
-        "root": stand.root,
+        "http01": format!("127.0.0.1:{}", stand.server.http_port),
+        "root": stand.server.root,
         "folder": home,
         "objects": stand.here(&page.issuers()),
         "batches": batches(&page, &stand),
@@ -52,9 +52,9 @@ fn cert_manager_issues_renews_and_outlives_what_fails() {
     run.asked("without-finalize");
     runtime().block_on(keep_from_finalizing(&stand, || run.go("without-finalize")));
     run.asked("burst");
-    stand.deployment.kill(1);
+    stand.server.deployment.kill(1);
     run.has_result("burst");
-    stand.deployment.restart(1);
+    stand.server.deployment.restart(1);
 
     let results = run.results();
     for result in &results {
@@ -136,7 +136,7 @@ fn batches(page: &Page, stand: &Stand) -> Value {
 /// answered 503, and when cert-manager has met that, Redis is back, without the nonces that cert-manager keeps.
 fn take_redis_away(stand: &Stand, meanwhile: impl FnOnce()) {
     let before = stand.unavailable("");
-    let redis = stand.deployment.redis().expect("a fleet has a Redis");
+    let redis = stand.server.deployment.redis().expect("a fleet has a Redis");
     redis.kill();
     meanwhile();
     wait("cert-manager is answered 503", || stand.unavailable("") > before);
@@ -146,7 +146,7 @@ fn take_redis_away(stand: &Stand, meanwhile: impl FnOnce()) {
 /// At the last step: every name is proven, but the database lets nobody change an order, only read it.
 async fn keep_from_finalizing(stand: &Stand, meanwhile: impl FnOnce()) {
     let before = stand.unavailable("finalize");
-    let database = stand.deployment.database().expect("a fleet has a database");
+    let database = stand.server.deployment.database().expect("a fleet has a database");
     let lock = TableLock::take(database, "orders", "EXCLUSIVE").await;
     meanwhile();
     wait("finalize is answered 503", || stand.unavailable("finalize") > before);
@@ -159,10 +159,10 @@ fn meet_the_limit(stand: &Stand, run: &Run) {
     run.asked("held");
     let account = stand.query("SELECT account_id FROM orders ORDER BY created_at DESC LIMIT 1");
     let overriding = |words: &[&str]| {
-        let read = || stand.deployment.log().matches("the overrides of limits were read").count();
+        let read = || stand.server.deployment.log().matches("the overrides of limits were read").count();
         let before = read();
-        stand.deployment.command(&[&["limits", "override"], words].concat());
-        wait("every replica knows of it", || read() >= before + stand.deployment.size());
+        stand.server.deployment.command(&[&["limits", "override"], words].concat());
+        wait("every replica knows of it", || read() >= before + stand.server.deployment.size());
     };
     overriding(&["set", "active-orders", &account, "1"]);
     run.go("limited");

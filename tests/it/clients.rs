@@ -3,6 +3,7 @@
 
 mod acme_tiny;
 mod alpn_folder;
+pub mod balanced;
 mod caddy;
 mod certbot;
 mod conformance;
@@ -11,6 +12,7 @@ mod documented;
 mod evidence;
 mod first_steps;
 mod go_acme;
+mod hook;
 mod lego;
 mod lego5;
 mod libraries;

@@ -43,7 +43,7 @@ external_account_required = true
 "#;
 
 /// What a fleet seals secrets under.
-const ENCRYPTION_KEY: &str = "mZJyD6o9Ez0q0kq3mPqFh3r2qRkO1G2zv5m0Z8n4s1w=";
+pub const ENCRYPTION_KEY: &str = "mZJyD6o9Ez0q0kq3mPqFh3r2qRkO1G2zv5m0Z8n4s1w=";
 
 /// The default profile is open; `bound` and `other-bound` trust accounts that are bound.
 pub fn bound(kind: Kind) -> Arc<Deployment> {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::clients::documented::block_for;
 use crate::clients::evidence::Certificate;
-use crate::clients::lego::{dns_hook, script};
+use crate::clients::hook::{dns_hook, script};
 use crate::clients::matrix::{Flow, Judge};
 use crate::clients::program::{client, finish, text};
 use crate::clients::site::Site;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::clients::evidence::Certificate;
-use crate::clients::lego::dns_hook;
+use crate::clients::hook::dns_hook;
 use crate::clients::program::{client, debian_version, finish, openssl, require, text};
 use crate::clients::site::Site;
 use crate::support::foreign::folder_of;

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::clients::alpn_folder::AlpnFolder;
 use crate::clients::documented::block;
 use crate::clients::evidence::Certificate;
-use crate::clients::lego::{dns_hook, script};
+use crate::clients::hook::{dns_hook, script};
 use crate::clients::matrix::{Flow, Judge};
 use crate::clients::program::{client, debian_version, finish, text};
 use crate::clients::site::Site;

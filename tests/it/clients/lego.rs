@@ -1,17 +1,16 @@
 //! lego: all three challenges, renewal, revocation.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
 use crate::clients::evidence::Certificate;
+use crate::clients::hook::dns_hook;
 use crate::clients::matrix::{Flow, Judge};
-use crate::clients::program::{client, debian_version, finish, require, text};
+use crate::clients::program::{client, debian_version, finish, text};
 use crate::clients::site::Site;
 use crate::support::bind::TSIG_KEY;
 use crate::support::chancery::Kind;
-use crate::support::responder::{self, Reply};
-use crate::support::run::unique;
+use crate::support::responder;
 
 pub fn goes_its_way(site: &Site) {
     let judge = Judge::new(site, "lego", &debian_version("lego"));
@@ -94,39 +93,6 @@ fn by_dns(site: &Site) {
     lego.args(["--key-type", "rsa2048", "--dns", "exec", "--dns.disable-cp", "--dns.resolvers", &resolver]);
     finish(lego.arg("run"));
     Certificate::verified(site, &file(site, &name), &[&name, &format!("below.{name}")]);
-}
-
-/// A program that gives each TXT record it is asked for (`present NAME VALUE`) to the DNS server of the tests, by way
-/// of their web server.
-pub fn dns_hook(site: &Site) -> PathBuf {
-    require("curl");
-    let way = format!("txt{}", unique());
-    let record = |query: &str| {
-        let mut parts = query.split('&');
-        let (action, name, value) = (parts.next()?, parts.next()?, parts.next()?);
-        if action == "present" {
-            responder::dns().add_txt(name.trim_end_matches('.'), value);
-        }
-        Some(())
-    };
-    let reply = move |request: &responder::HttpRequest| {
-        request.target.split_once('?').and_then(|(_, query)| record(query)).expect("action, name and value");
-        Reply::Body(String::new())
-    };
-    responder::http().set(&way, Reply::By(Arc::new(reply)));
-    let url = format!("http://127.0.0.1:{}/{way}", responder::http().port());
-    script(
-        &site.home.join("dns-hook"),
-        &format!("exec curl --fail --silent --show-error --noproxy '*' \"{url}?$1&$2&$3\"\n"),
-    )
-}
-
-/// Writes a shell script.
-pub fn script(path: &Path, body: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, format!("#!/bin/sh\n{body}")).expect("written");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its owner");
-    path.to_owned()
 }
 
 fn lego(site: &Site, names: &[&str]) -> Command {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::clients::evidence::Certificate;
-use crate::clients::lego::dns_hook;
+use crate::clients::hook::dns_hook;
 use crate::clients::matrix::{Flow, Judge};
 use crate::clients::program::{client, finish, text};
 use crate::clients::site::Site;

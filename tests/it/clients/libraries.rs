@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::clients::alpn_folder::AlpnFolder;
 use crate::clients::evidence::Certificate;
-use crate::clients::lego::dns_hook;
+use crate::clients::hook::dns_hook;
 use crate::clients::matrix::{Flow, Judge};
 use crate::clients::program::{client, finish, text};
 use crate::clients::site::Site;

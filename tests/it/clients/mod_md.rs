@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::clients::documented::block;
 use crate::clients::evidence::Certificate;
-use crate::clients::lego::{dns_hook, script};
+use crate::clients::hook::{dns_hook, script};
 use crate::clients::matrix::{Flow, Judge};
 use crate::clients::program::{finish, require, surroundings, text};
 use crate::clients::site::Site;

@@ -1,19 +1,14 @@
 //! Where a client finds the server, and where the server finds the client.
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use chancery::acme::identifier::Identifier;
-use chancery::acme::time::FleetClock;
-use chancery::pki::authority;
-use chancery::pki::chain;
-use chancery::pki::issuer::LocalIssuer;
-
-use crate::clients::program::{require, surroundings};
+use crate::clients::balanced::Balanced;
+use crate::clients::program::surroundings;
+use crate::eab;
 use crate::support::bind::{self, Bind};
-use crate::support::chancery::{Deployment, Kind, Settings, run};
-use crate::support::haproxy::{Backend, Haproxy};
+use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::process::Process;
 use crate::support::responder;
 use crate::support::run::{folder, free_port, unique, unique_address, wait_until};
@@ -41,12 +36,7 @@ enum Server {
 }
 
 struct Fleet {
-    deployment: Arc<Deployment>,
-    _balancer: Haproxy,
-    directory: String,
-    root: PathBuf,
-    http_port: u16,
-    tls_port: u16,
+    balanced: Balanced,
     bind: Option<Bind>,
 }
 
@@ -54,9 +44,6 @@ struct Fleet {
 /// of certificates for a week, each order of which is validated anew.
 const PROFILES: &str = "[profiles.bound]\nexternal_account_required = true\n\
                         [profiles.short]\nvalidity = \"7d\"\nreuse_authorizations = false\n";
-
-/// Any 32 octets.
-const EAB_KEY: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
 
 impl Site {
     /// `chancery serve --local` on ports of its own, with its data in `chancery-data` of the client's folder.
@@ -106,11 +93,11 @@ impl Site {
 
     fn of(fleet: &'static Fleet) -> Self {
         Self {
-            directory: fleet.directory.clone(),
-            root: fleet.root.clone(),
+            directory: format!("{}/directory", fleet.balanced.base_url),
+            root: fleet.balanced.root.clone(),
             address: unique_address(),
-            http_port: fleet.http_port,
-            tls_port: fleet.tls_port,
+            http_port: fleet.balanced.http_port,
+            tls_port: fleet.balanced.tls_port,
             home: folder("site"),
             server: Server::Fleet(fleet),
         }
@@ -136,20 +123,13 @@ impl Site {
 
     /// A new external account: its key identifier and its MAC key in base64url, as an operator gets them.
     pub fn external_account(&self) -> (String, String) {
-        let text = self.deployment().command(&["eab", "create"]);
-        let after = |label: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(label));
-            line.unwrap_or_else(|| panic!("no {label} in {text}")).trim().to_owned()
-        };
-        (after("kid:"), after("hmac key:"))
+        let printed = eab::create(self.deployment(), &[]);
+        (printed.kid, printed.secret)
     }
 
     /// How many orders for `name` said which certificate they replace (RFC 9773 §5).
     pub fn replacing_orders(&self, name: &str) -> usize {
-        let orders = format!(
-            "SELECT count(*) FROM orders WHERE replaces IS NOT NULL AND identifiers LIKE '%\"{name}\"%'"
-        );
-        self.deployment().sql(&orders).trim().parse().expect("a count")
+        self.count("count(replaces)", name)
     }
 
     /// Lets renewal information say that a certificate is to be renewed at once.
@@ -159,13 +139,16 @@ impl Site {
 
     /// From how many accounts there are orders for `name`.
     pub fn accounts_with_orders(&self, name: &str) -> usize {
-        let accounts =
-            format!("SELECT count(DISTINCT account_id) FROM orders WHERE identifiers LIKE '%\"{name}\"%'");
-        self.deployment().sql(&accounts).trim().parse().expect("a count")
+        self.count("count(DISTINCT account_id)", name)
+    }
+
+    fn count(&self, what: &str, name: &str) -> usize {
+        let sql = format!("SELECT {what} FROM orders WHERE identifiers LIKE '%\"{name}\"%'");
+        self.deployment().sql(&sql).trim().parse().expect("a count")
     }
 
     fn deployment(&self) -> &'static Deployment {
-        &self.fleet_of().deployment
+        &self.fleet_of().balanced.deployment
     }
 
     /// How the server is deployed.
@@ -231,62 +214,22 @@ impl Site {
 
 impl Fleet {
     fn start(bind: Option<Bind>) -> Self {
-        require("haproxy");
-        let home = folder("balanced");
-        let authority = home.join("authority");
-        run(&["ca", "init", "--data-dir", &authority.display().to_string()], &[]);
-        let [port, http_port, tls_port] = [free_port(), free_port(), free_port()];
-        let base_url = format!("https://localhost:{port}");
-        let mut settings = Settings::new()
-            .toml(PROFILES)
-            .set("CHANCERY_EAB_ENCRYPTION_KEY", EAB_KEY)
-            .set("CHANCERY_EXTERNAL_URL", &base_url)
-            .set("CHANCERY_CA_CERT", authority.join("issuing.pem").display().to_string())
-            .set("CHANCERY_CA_KEY", authority.join("issuing.key").display().to_string())
-            .set("CHANCERY_VALIDATION_HTTP01_PORT", http_port.to_string())
-            .set("CHANCERY_VALIDATION_TLSALPN01_PORT", tls_port.to_string());
+        let mut settings =
+            Settings::new().toml(PROFILES).set("CHANCERY_EAB_ENCRYPTION_KEY", eab::ENCRYPTION_KEY);
         if let Some(bind) = &bind {
             settings = settings.set("CHANCERY_VALIDATION_DNS_SERVERS", bind.address().to_string());
         }
-        let deployment = Deployment::with(Kind::Fleet, &settings);
-        let backend = |at| {
-            let replica = deployment.replica(at);
-            Backend { listen: replica.listen, ops: replica.ops }
-        };
-        let backends: Vec<_> = (0..deployment.size()).map(backend).collect();
-        let balancer = Haproxy::start_on(port, &balancer_certificate(&authority), &backends);
-        Self {
-            deployment,
-            _balancer: balancer,
-            directory: format!("{base_url}/directory"),
-            root: authority.join("root.pem"),
-            http_port,
-            tls_port,
-            bind,
-        }
+        Self { balanced: Balanced::start(&settings), bind }
     }
 
     /// The sums of a counter over those of its `labels`, replica by replica.
     fn metric(&self, name: &str, labels: impl Fn(&str) -> bool) -> Vec<u64> {
         let of = |at| {
-            let (_, text) = self.deployment.replica(at).ops_get("/metrics").expect("metrics");
+            let (_, text) = self.balanced.deployment.replica(at).ops_get("/metrics").expect("metrics");
             let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
             let values = lines.filter(|(found, _)| labels(found)).map(|(_, value)| value);
             values.map(|value| value.parse::<u64>().expect("a count")).sum()
         };
-        (0..self.deployment.size()).map(of).collect()
+        (0..self.balanced.deployment.size()).map(of).collect()
     }
-}
-
-/// A PEM file with a certificate for `localhost` by the fleet's own authority, and its key: clients trust one root.
-pub fn balancer_certificate(authority: &Path) -> PathBuf {
-    let read = |name| std::fs::read_to_string(authority.join(name)).expect("ca init wrote it");
-    let issuer = LocalIssuer::from_pem(&read("issuing.pem"), &read("issuing.key"), &[], false);
-    let names = [Identifier::Dns("localhost".to_owned())];
-    let made = authority::server_certificate(&issuer.expect("an issuer"), &names, FleetClock::machine_now());
-    let (certificates, key) = made.expect("a certificate");
-    let (leaf, further) = certificates.split_first().expect("a leaf");
-    let file = authority.join("balancer.pem");
-    std::fs::write(&file, chain::to_pem(leaf, further) + &chain::pem(&key, "PRIVATE KEY")).expect("written");
-    file
 }

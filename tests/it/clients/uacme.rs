@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::clients::evidence::Certificate;
-use crate::clients::lego::{dns_hook, script};
+use crate::clients::hook::{dns_hook, script};
 use crate::clients::matrix::{Flow, Judge};
 use crate::clients::program::{client, debian_version, finish, require, surroundings, text};
 use crate::clients::site::Site;
