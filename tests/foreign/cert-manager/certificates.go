@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
+	acmeutil "github.com/cert-manager/cert-manager/pkg/acme"
 	condition "github.com/cert-manager/cert-manager/pkg/api/util"
 	acme "github.com/cert-manager/cert-manager/pkg/apis/acme/v1"
 	api "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
@@ -69,7 +71,8 @@ func (b *bench) try(ctx context.Context, one scenario) (string, error) {
 		if err := b.meet(ctx, one.Name, "again"); err != nil {
 			return "", err
 		}
-		return "refused: " + one.Refused + "; asked for again, ready", b.again(ctx, objects[0])
+		_, _, err := b.another(ctx, objects[0])
+		return "refused: " + one.Refused + "; asked for again, ready", err
 	}
 	return b.then(ctx, one, objects, found)
 }
@@ -107,9 +110,9 @@ func (b *bench) then(
 	return detail + "; renewed", nil
 }
 
-// first waits for the first certificate of a Certificate, made by one request.
+// first waits for the first certificate of a Certificate.
 func (b *bench) first(ctx context.Context, object *unstructured.Unstructured, one scenario) (*issued, error) {
-	certificate, err := b.ready(ctx, object, 1, false)
+	certificate, err := b.ready(ctx, object, state{})
 	if err != nil {
 		return nil, err
 	}
@@ -122,22 +125,54 @@ func (b *bench) first(ctx context.Context, object *unstructured.Unstructured, on
 	return b.stored(ctx, certificate)
 }
 
-// ready waits until a Certificate has this revision and is Ready; unless it failed before, it is an error if it fails. Every
-// Order for it was granted.
-func (b *bench) ready(
-	ctx context.Context, object *unstructured.Unstructured, revision int, failedBefore bool,
-) (*api.Certificate, error) {
+// state is what was already so when a certificate was asked for. What comes after it is judged.
+type state struct {
+	revision int
+	failed   *metav1.Time
+	orders   map[types.UID]bool
+}
+
+// state of a Certificate, before it is asked for another one.
+func (b *bench) state(ctx context.Context, object *unstructured.Unstructured) (state, error) {
+	certificates := b.certs.CertmanagerV1().Certificates(object.GetNamespace())
+	certificate, err := certificates.Get(ctx, object.GetName(), metav1.GetOptions{})
+	if err != nil {
+		return state{}, err
+	}
+	before := state{failed: certificate.Status.LastFailureTime, orders: make(map[types.UID]bool)}
+	if certificate.Status.Revision != nil {
+		before.revision = *certificate.Status.Revision
+	}
+	orders, err := b.orders(ctx, certificate)
+	for _, order := range orders {
+		before.orders[order.UID] = true
+	}
+	return before, err
+}
+
+// ready waits until a Certificate has a newer revision and is Ready, and every Order that was made for it since is valid.
+//
+// The server is judged by the Orders: one that fails is an error. cert-manager may order twice, or take a certificate for
+// one that it did not ask for, when its caches are behind (cert-manager's #6837, #9097); it is asked again then, as its
+// operator would do.
+func (b *bench) ready(ctx context.Context, object *unstructured.Unstructured, since state) (*api.Certificate, error) {
 	namespace, name := object.GetNamespace(), object.GetName()
 	certificates := b.certs.CertmanagerV1().Certificates(namespace)
 	var certificate *api.Certificate
-	what := fmt.Sprintf("%s, revision %d, to be Ready", title(object), revision)
+	what := fmt.Sprintf("%s, after revision %d, to be Ready", title(object), since.revision)
 	err := until(ctx, what, func(ctx context.Context) (bool, error) {
 		var err error
 		if certificate, err = certificates.Get(ctx, name, metav1.GetOptions{}); err != nil {
 			return false, err
 		}
-		if !failedBefore && certificate.Status.LastFailureTime != nil {
-			return false, fmt.Errorf("%s failed: %s", title(object), b.why(ctx, certificate))
+		granted, err := b.granted(ctx, certificate, since)
+		if err != nil {
+			return false, err
+		}
+		if failed := certificate.Status.LastFailureTime; failed != nil && !failed.Equal(since.failed) {
+			fmt.Fprintf(os.Stderr, "asking again for %s: %s\n", title(object), b.why(ctx, certificate))
+			since.failed = failed
+			return false, b.trigger(ctx, object)
 		}
 		isReady := condition.CertificateHasCondition(certificate, api.CertificateCondition{
 			Type: api.CertificateConditionReady, Status: meta.ConditionTrue,
@@ -146,53 +181,44 @@ func (b *bench) ready(
 			Type: api.CertificateConditionIssuing, Status: meta.ConditionTrue,
 		})
 		at := certificate.Status.Revision
-		return isReady && !issuing && at != nil && *at >= revision, nil
+		return granted && isReady && !issuing && at != nil && *at > since.revision, nil
 	})
-	if err != nil {
-		if certificate != nil {
-			err = fmt.Errorf("%w: %s", err, b.why(ctx, certificate))
-		}
-		return nil, err
+	if err != nil && certificate != nil {
+		err = fmt.Errorf("%w: %s", err, b.why(ctx, certificate))
 	}
-	if *certificate.Status.Revision != revision {
-		return nil, fmt.Errorf("%s has revision %d, not %d", title(object), *certificate.Status.Revision, revision)
-	}
-	return certificate, b.granted(ctx, certificate, revision)
+	return certificate, err
 }
 
-// granted asserts that there is one Order for each revision of a Certificate, and that it is valid.
-func (b *bench) granted(ctx context.Context, certificate *api.Certificate, revision int) error {
+// granted tells whether there are new Orders for a Certificate and all of them are valid. It is an error if one failed.
+func (b *bench) granted(ctx context.Context, certificate *api.Certificate, since state) (bool, error) {
 	orders, err := b.orders(ctx, certificate)
 	if err != nil {
-		return err
+		return false, err
 	}
-	valid := 0
+	valid, others := 0, 0
 	for _, order := range orders {
-		if order.Status.State == acme.Valid {
+		switch {
+		case since.orders[order.UID]:
+		case order.Status.State == acme.Valid:
 			valid++
+		case acmeutil.IsFailureState(order.Status.State):
+			return false, fmt.Errorf("the Order %s is %s", order.Name, order.Status.State)
+		default:
+			others++
 		}
 	}
-	if valid != revision || len(orders) != revision {
-		return fmt.Errorf("%d valid Orders of %d for revision %d of %s: %s",
-			valid, len(orders), revision, certificate.Name, b.why(ctx, certificate))
-	}
-	return nil
+	return valid > 0 && others == 0, nil
 }
 
-// orders are those of a Certificate, the oldest first.
+// orders are those of a Certificate.
 func (b *bench) orders(ctx context.Context, certificate *api.Certificate) ([]acme.Order, error) {
 	list, err := b.certs.AcmeV1().Orders(certificate.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	orders := slices.DeleteFunc(list.Items, func(order acme.Order) bool {
+	return slices.DeleteFunc(list.Items, func(order acme.Order) bool {
 		return order.Annotations[api.CertificateNameKey] != certificate.Name
-	})
-	slices.SortFunc(orders, func(a, b acme.Order) int {
-		return strings.Compare(a.Annotations[api.CertificateRequestRevisionAnnotationKey],
-			b.Annotations[api.CertificateRequestRevisionAnnotationKey])
-	})
-	return orders, nil
+	}), nil
 }
 
 // refused waits until the Order of a Certificate has failed for a reason that contains these words.
@@ -231,22 +257,4 @@ func (c *counter) add() error {
 		return c.reached()
 	}
 	return nil
-}
-
-// collect does what the garbage collector of a whole cluster does: an Order goes when the CertificateRequest that owns it
-// has gone. There is none here, and the next Order may be given the same name.
-func (b *bench) collect(ctx context.Context, order acme.Order) error {
-	requests := b.certs.CertmanagerV1().CertificateRequests(order.Namespace)
-	owner := order.OwnerReferences[0]
-	err := until(ctx, "the CertificateRequest "+owner.Name+" to go", func(ctx context.Context) (bool, error) {
-		request, err := requests.Get(ctx, owner.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return true, nil
-		}
-		return err == nil && request.UID != owner.UID, err
-	})
-	if err != nil {
-		return err
-	}
-	return b.certs.AcmeV1().Orders(order.Namespace).Delete(ctx, order.Name, metav1.DeleteOptions{})
 }

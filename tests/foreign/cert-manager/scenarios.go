@@ -138,8 +138,10 @@ func (b *bench) connect(ctx context.Context, started *cluster) error {
 	if b.certs, err = versioned.NewForConfig(started.config); err != nil {
 		return err
 	}
-	b.solver, err = startSolver(ctx, b.certs, b.HTTP01)
-	return err
+	if b.solver, err = startSolver(ctx, b.certs, b.HTTP01); err != nil {
+		return err
+	}
+	return collectGarbage(ctx, b.certs)
 }
 
 // prepare makes the objects that all scenarios share, and waits until every issuer has its account.

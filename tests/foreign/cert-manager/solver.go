@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -129,7 +130,7 @@ func (s *solver) hold(name string) *hold {
 	return s.holds[name]
 }
 
-// kinds are the kinds of challenge that an identifier was proven by: cert-manager made a Challenge for each.
+// kinds are the kinds of challenge that an identifier was proven by: cert-manager made Challenges of them.
 func (s *solver) kinds(identifier string) []string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -140,5 +141,6 @@ func (s *solver) kinds(identifier string) []string {
 			kinds = append(kinds, string(challenge.Type))
 		}
 	}
-	return kinds
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
 }

@@ -78,7 +78,8 @@ impl Run {
         wait(&format!("{scenario} is at its moment"), || {
             assert!(self.process.is_running(), "the program ended:\n{}", self.tail());
             let failed = self.lines().into_iter().find(|line| line.get("error").is_some());
-            assert!(failed.is_none(), "{failed:?}\n{}", self.tail());
+            // What failed comes last: of a long text, the end is what is kept.
+            assert!(failed.is_none(), "{}\n{failed:?}", self.tail());
             file.exists()
         });
     }
