@@ -70,7 +70,7 @@ const DAY: Option<Duration> = Some(Duration::from_secs(86_400));
 limits! {
     /// Orders of an account that are pending, ready or processing (design I-10).
     ActiveOrders "active-orders" "active_orders" None, 5, Account,
-        "too many active orders: an account may have {} that are pending, ready or processing at once";
+        "too many active orders: an account may have {} that are pending, ready or processing at once, and finishing one makes room";
     /// Responses to a challenge, repeated ones too.
     ChallengeResponses "challenge-responses" "challenge_responses_per_hour" HOUR, 60, Challenge,
         "too many responses: a challenge may be answered {} times per hour";

@@ -9,9 +9,6 @@ use crate::acme::time::Timestamp;
 use crate::limits::{Held, Limit, LimitError};
 use crate::storage::{ActiveCap, StorageError};
 
-/// The longest that a client is sent away for active orders: it may finish one of them long before they end.
-const LONGEST: Duration = Duration::from_secs(3600);
-
 impl From<LimitError> for ServiceError {
     fn from(error: LimitError) -> Self {
         match error {
@@ -52,7 +49,7 @@ pub(super) async fn too_many_active(
     };
     // With more active than allowed (the cap was lowered), more than one must end.
     let needed = ends.len().saturating_sub(usize::try_from(cap.most).unwrap_or(usize::MAX));
-    let wait = ends.get(needed).map_or(Duration::ZERO, |end| end.since(now)).min(LONGEST);
+    let wait = ends.get(needed).map_or(Duration::ZERO, |end| end.since(now));
     LimitError::from(services.limits.exceeded(Limit::ActiveOrders, cap.most, wait)).into()
 }
 

@@ -60,7 +60,8 @@ async fn i_10_of_64_orders_at_once_exactly_the_cap_are_placed(server: Arc<Deploy
     );
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 5);
     for answer in answers.iter().filter(|answer| answer.status != 201) {
-        assert_eq!(refused(answer, "active-orders"), 3600, "a day, cut to an hour");
+        let seconds = refused(answer, "active-orders");
+        assert!((86_300..=86_400).contains(&seconds), "until the first ends by itself, in a day: {seconds}");
     }
     assert!(others.iter().all(|answer| answer.status == 201), "another account's are its own");
 }
