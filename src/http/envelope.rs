@@ -3,19 +3,18 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use super::App;
+use super::body::BodyError;
 use super::client_address::client_address;
 use super::problem::{Rejection, Told};
 use crate::acme::audit::Origin;
@@ -33,12 +32,6 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// How many seconds a client that was shed waits (GEN-16).
 const SHED_FOR: u32 = 2;
-
-/// The largest request body that is read (GEN-06).
-const MAX_BODY: usize = 64 * 1024;
-
-/// How long a body may take.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The outermost layer of the ACME surface.
 pub(super) async fn envelope(State(app): State<App>, request: Request, next: Next) -> Response<Body> {
@@ -78,24 +71,23 @@ fn matched(request: &Request, prefix: &str) -> String {
 /// takes a connection, and no place.
 async fn run(app: &App, request: Request, next: Next, endpoint: &str) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let body = match tokio::time::timeout(BODY_LIMIT, read_body(body)).await {
-        Ok(Ok(body)) => Body::from(body),
-        Ok(Err(rejection)) => return closing(rejection.into_response()),
-        Err(_) => {
-            let late = Problem::malformed("the request body took too long").with_status(408);
-            return closing(Rejection::from(late).into_response());
-        }
+    let body = match app.bodies.read(body).await {
+        Ok(body) => body,
+        Err(BodyError::Refused(rejection)) => return closing(rejection.into_response()),
+        Err(BodyError::Full) => return closing(shed()),
     };
-    let request = Request::from_parts(head, body);
-    let Some(_place) = place(app, endpoint) else {
-        metrics::counter!("chancery_requests_shed_total").increment(1);
-        return Rejection::unavailable("the server is busy; send the same request again", SHED_FOR)
-            .into_response();
-    };
+    let request = Request::from_parts(head, Body::from(body.octets.clone()));
+    let Some(_place) = place(app, endpoint) else { return shed() };
     match tokio::time::timeout(app.request_timeout, next.run(request)).await {
         Ok(response) => explained(response),
         Err(_) => Rejection::unavailable("the request took too long; try again", SHED_FOR).into_response(),
     }
+}
+
+/// GEN-16.
+fn shed() -> Response<Body> {
+    metrics::counter!("chancery_requests_shed_total").increment(1);
+    Rejection::unavailable("the server is busy; send the same request again", SHED_FOR).into_response()
 }
 
 /// An answer to a body that was not read to its end: nothing more can be understood on this connection.
@@ -104,22 +96,6 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// Reads no further than the limit (GEN-06).
-async fn read_body(body: Body) -> Result<Bytes, Rejection> {
-    let too_large = || {
-        let detail = format!("the request body is larger than {MAX_BODY} octets");
-        Problem::malformed(detail).with_status(413)
-    };
-    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
-        return Err(too_large().into());
-    }
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large().into()),
-        Err(_) => Err(Problem::malformed("the request body could not be read").into()),
-    }
 }
 
 /// A path or a query that axum could not read is told in plain text by axum; GEN-01 wants a problem document.

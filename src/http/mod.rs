@@ -2,6 +2,7 @@
 
 mod accounts;
 mod authorizations;
+mod body;
 mod certificates;
 mod challenges;
 mod client_address;
@@ -38,6 +39,7 @@ use problem::Rejection;
 pub struct App {
     services: Arc<Services>,
     directories: Arc<directory::Directories>,
+    bodies: body::Bodies,
     in_flight: Arc<Semaphore>,
     reserved: usize,
     request_timeout: Duration,
@@ -56,6 +58,7 @@ impl App {
         Self {
             directories: Arc::new(directory::Directories::new(&services)),
             services,
+            bodies: body::Bodies::new(),
             in_flight: Arc::new(Semaphore::new(max_in_flight)),
             reserved: max_in_flight / 5,
             request_timeout,

@@ -20,6 +20,7 @@ mod eab;
 mod faults;
 mod finalize;
 mod floors;
+mod gen_bodies;
 mod gen_requests;
 mod gen_responses;
 mod gen_urls;

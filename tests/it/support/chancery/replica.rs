@@ -66,6 +66,11 @@ impl Replica {
         self.process.lock().expect("not poisoned").as_ref().is_some_and(Process::is_running)
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.lock().expect("not poisoned").as_ref().expect("started").pid()
+    }
+
     /// Sends its process a signal, such as `STOP` or `CONT`.
     pub fn signal(&self, name: &str) {
         self.process.lock().expect("not poisoned").as_ref().expect("started").signal(name);
