@@ -1,6 +1,7 @@
 //! The roof: builds the services from the configuration, binds the listeners, serves, and drains.
 
 mod certificate;
+mod descriptors;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a replica that starts waits for Redis before it goes on without, not ready.
 const REDIS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many may look at the operations listener at once: probes, scrapers, an operator.
+const OPERATIONS_CONNECTIONS: usize = 64;
 
 /// Opens the database of the configuration.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
@@ -301,7 +305,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     let operations = bind(config.ops_listen).await?;
     let stop = CancellationToken::new();
     let limits = ListenerLimits {
-        max_connections: config.http.max_connections,
+        max_connections: descriptors::connections_that_fit(config.http.max_connections),
         header_timeout: config.http.header_timeout,
         ..ListenerLimits::default()
     };
@@ -328,7 +332,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
         None,
         None,
         router,
-        limits,
+        ListenerLimits { max_connections: OPERATIONS_CONNECTIONS, ..limits },
         stopped.clone(),
         Duration::from_secs(1),
     ));

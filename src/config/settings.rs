@@ -174,7 +174,7 @@ pub const SETTINGS: &[Setting] = &[
     row("caa", "identities", Names { suffixes: false }, Derived("the host of external_url"), "The issuer names that CAA records may name for us."),
     row("caa", "check", Boolean, Text("true"), "Whether CAA records are asked for (RFC 8659)."),
     row("terms", "url", Link, Absent, "The terms of service that a new account must agree to."),
-    row("http", "max_connections", Count(1, 1_000_000), Text("10000"), "Connections open at once; above, new ones wait."),
+    row("http", "max_connections", Count(1, 1_000_000), Text("10000"), "Connections open at once; above, new ones wait. Never more than three quarters of the process's limit on open files."),
     row("http", "max_in_flight", Count(1, 1_000_000), Text("512"), "Requests at work at once; above, they are answered 503."),
     row("http", "header_timeout", span(10, 600), Text("10s"), "How long a client may take to send the head of a request, and how long a kept HTTP/1 connection may be idle."),
     row("http", "request_timeout", span(10, 600), Text("30s"), "How long one request may take."),

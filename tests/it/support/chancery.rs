@@ -22,7 +22,7 @@ use crate::support::redis::Redis;
 use crate::support::run::{folder, free_port};
 use crate::support::transport::Endpoint;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_chancery");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_chancery");
 
 /// The CA's name in CAA records.
 pub const CAA_IDENTITY: &str = "ca.chancery.test";

@@ -1,6 +1,7 @@
-//! GEN-16: what is held of request bodies has a bound, however many streams send some.
+//! What strangers can take of a replica has bounds: the octets of their bodies, the sockets of their connections.
 
 use std::convert::Infallible;
+use std::net::TcpStream;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -11,8 +12,9 @@ use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::support::chancery::{Deployment, Kind, Settings};
-use crate::support::run::runtime;
+use crate::support::chancery::{Deployment, Kind, PROGRAM, Settings};
+use crate::support::process::Process;
+use crate::support::run::{folder, runtime, wait_until};
 use crate::support::transport::Version;
 
 /// As many as one connection may have.
@@ -77,6 +79,32 @@ fn gen_16_bodies_without_end_are_shed_before_they_fill_the_memory() {
         // What they held is free again.
         server.account().await.issue_any().await;
     });
+}
+
+/// The limit on open files that it is started under, and the one that it may raise it to.
+const OPEN_FILES: &str = "--nofile=64:256";
+
+#[test]
+fn connections_leave_open_files_for_what_the_server_itself_needs() {
+    let server = Deployment::with(Kind::Embedded, &Settings::new());
+    server.kill(0);
+    let replica = server.replica(0);
+    let arguments = [OPEN_FILES, PROGRAM, "serve"];
+    let log = folder("open-files").join("log");
+    let process = Process::start("prlimit", arguments, replica.environment(), &log);
+    let is_ready = || replica.ops_get("/readyz").is_some_and(|(status, _)| status == 200);
+    wait_until("it is ready", is_ready);
+    assert!(process.log().contains("fewer connections than http.max_connections"), "{}", process.log());
+    let address = replica.endpoint().address;
+    let idle: Vec<_> = (0..400).map(|_| TcpStream::connect(address).expect("the backlog takes it")).collect();
+    // The soft limit would have been met, and the hard one.
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", process.pid())).expect("it runs").count();
+    wait_until("as many as fit are accepted", || open() > 192);
+    assert!(is_ready(), "the database and the operations listener have what they need");
+    assert_eq!(replica.metric("chancery_accept_errors_total"), 0.0);
+    assert!(open() < 256);
+    drop(idle);
+    runtime().block_on(async { server.account().await.issue_any().await });
 }
 
 /// The most memory that a process has had, in KiB.
