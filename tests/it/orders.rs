@@ -26,6 +26,7 @@ wire_tests! {
         ord_05_a_profile_may_forbid_to_use_authorizations_again
         ord_06_dates_outside_policy_are_malformed
         ord_06_the_certificate_carries_the_dates_that_the_order_shows
+        ord_06_no_certificate_is_valid_longer_than_its_profile_says
         ord_07_an_order_only_goes_forward_whichever_replica_is_asked
         ord_13_valid_orders_carry_a_certificate_and_invalid_ones_an_error
         ord_15_an_unknown_profile_is_invalid_profile
@@ -263,6 +264,28 @@ async fn ord_06_the_certificate_carries_the_dates_that_the_order_shows(server: A
         let carried = if member == "notAfter" { validity.not_after } else { validity.not_before };
         assert_eq!(Timestamp::from_seconds(carried.timestamp()).to_string(), shown, "{member}");
     }
+}
+
+async fn ord_06_no_certificate_is_valid_longer_than_its_profile_says(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let name = unique_name();
+    let length = async |order: &Order| {
+        let issued = client.collect(order, &[&name], Key::new()).await;
+        let leaf = issued.chain.leaf();
+        leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp()
+    };
+    // Without dates it is as long as may be; its last second is valid too (RFC 5280 §4.1.2.5).
+    let longest = length(&client.ready_order(&[&name]).await).await + 1;
+    let mut payload = json!({"identifiers": identifiers(&[&name]), "profile": "trusted"});
+    payload["notAfter"] = json!(from_now(longest + 60));
+    client.new_order(payload.clone()).await.problem(400, "malformed");
+    payload["notAfter"] = json!(from_now(longest));
+    let order = Order::of(&client.new_order(payload.clone()).await.expect(201));
+    let got = length(&order).await;
+    assert!((longest - 1..=longest).contains(&got), "{got} of {longest}: the backdate is not added");
+    payload["notBefore"] = json!(from_now(30));
+    payload["notAfter"] = json!(from_now(30 + longest + 2));
+    client.new_order(payload).await.problem(400, "malformed");
 }
 
 async fn ord_07_an_order_only_goes_forward_whichever_replica_is_asked(server: Arc<Deployment>) {
