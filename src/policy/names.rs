@@ -2,9 +2,10 @@
 
 use thiserror::Error;
 
+use crate::acme::challenge::ChallengeType;
 use crate::acme::identifier::Identifier;
 use crate::acme::problem::ProblemType;
-use crate::acme::profile::Profile;
+use crate::acme::profile::{AuthorizationMode, Profile};
 
 /// Why a well-formed identifier is not issued.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -12,6 +13,9 @@ pub enum NameRefusal {
     /// The profile's list of denied names has it.
     #[error("the name is denied by the policy of profile {0:?}")]
     Denied(String),
+    /// The profile asks for proof, and no challenge that it has can prove such a name.
+    #[error("profile {0:?} has no challenge for such a name")]
+    NoChallenge(String),
     /// IP addresses are off.
     #[error("profile {0:?} issues no certificates for IP addresses")]
     IpAddress(String),
@@ -70,7 +74,23 @@ pub fn check(identifier: &Identifier, profile: &Profile) -> Result<(), NameRefus
     if !profile.allowed_names.is_empty() && !profile.allowed_names.iter().any(covered) {
         return Err(NameRefusal::NotAllowed(name()));
     }
+    if profile.authorization == AuthorizationMode::Challenge
+        && challenge_types(identifier, profile).is_empty()
+    {
+        return Err(NameRefusal::NoChallenge(name()));
+    }
     Ok(())
+}
+
+/// The challenges of a profile that can prove an identifier (AUT-05).
+pub fn challenge_types(identifier: &Identifier, profile: &Profile) -> Vec<ChallengeType> {
+    let fits = |kind: &ChallengeType| match identifier {
+        // RFC 8555 §7.1.3: only DNS shows control of everything below a name. RFC 8738 §7: an address has no records.
+        Identifier::Dns(_) if identifier.is_wildcard() => *kind == ChallengeType::Dns01,
+        Identifier::Dns(_) => true,
+        Identifier::Ip(_) => *kind != ChallengeType::Dns01,
+    };
+    profile.challenge_types.iter().copied().filter(fits).collect()
 }
 
 /// Whether `pattern` (a name, or `.suffix` for all below it) covers `value`.
@@ -90,7 +110,7 @@ fn below(pattern: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::acme::profile::{AuthorizationMode, KeyType};
+    use crate::acme::profile::KeyType;
     use std::time::Duration;
 
     fn profile(allowed: &[&str], denied: &[&str]) -> Profile {
@@ -110,7 +130,7 @@ mod tests {
             wildcards: true,
             ip_addresses: false,
             single_label_names: false,
-            challenge_types: Vec::new(),
+            challenge_types: ChallengeType::ALL.to_vec(),
             external_account_required: false,
             reuse_authorizations: true,
         }
@@ -118,6 +138,25 @@ mod tests {
 
     fn verdict(profile: &Profile, kind: &str, name: &str) -> Result<(), NameRefusal> {
         check(&Identifier::parse(kind, name).expect("well-formed"), profile)
+    }
+
+    #[test]
+    fn ord_03_what_no_challenge_can_prove_is_refused() {
+        let with = |types: &[ChallengeType]| Profile {
+            challenge_types: types.to_vec(),
+            ip_addresses: true,
+            ..profile(&[], &[])
+        };
+        let refused = Err(NameRefusal::NoChallenge("p".into()));
+        let web = with(&[ChallengeType::Http01, ChallengeType::TlsAlpn01]);
+        assert_eq!(verdict(&web, "dns", "a.test"), Ok(()));
+        assert_eq!(verdict(&web, "ip", "192.0.2.1"), Ok(()));
+        assert_eq!(verdict(&web, "dns", "*.a.test"), refused);
+        let names = with(&[ChallengeType::Dns01]);
+        assert_eq!(verdict(&names, "dns", "*.a.test"), Ok(()));
+        assert_eq!(verdict(&names, "ip", "192.0.2.1"), refused);
+        let trusting = Profile { authorization: AuthorizationMode::Trusted, ..with(&[]) };
+        assert_eq!(verdict(&trusting, "ip", "192.0.2.1"), Ok(()));
     }
 
     #[test]

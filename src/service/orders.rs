@@ -8,7 +8,6 @@ use super::{Services, external_accounts, limits, names, renewal};
 use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, Outcome};
 use crate::acme::certificate::{RenewalId, Serial};
-use crate::acme::challenge::ChallengeType;
 use crate::acme::id::{AuthorizationId, OrderId};
 use crate::acme::identifier::Identifier;
 use crate::acme::message::NewOrder;
@@ -16,6 +15,7 @@ use crate::acme::order::{Order, OrderStatus, Progress};
 use crate::acme::profile::{AuthorizationMode, Profile};
 use crate::acme::time::Timestamp;
 use crate::limits::{Held, Use};
+use crate::policy::names::challenge_types;
 use crate::storage::{IssuedCertificate, NewOrderRows, Placing};
 
 /// A valid authorization that lasts no longer than this is not worth reusing: the order would end with it.
@@ -117,19 +117,7 @@ pub(super) fn new_authorization(
     now: Timestamp,
 ) -> Result<Authorization, ServiceError> {
     let trusted = profile.authorization == AuthorizationMode::Trusted;
-    let wildcard = identifier.is_wildcard();
-    let fits = |kind: &ChallengeType| match identifier {
-        // RFC 8555 §7.1.3: only DNS shows control of everything below a name. RFC 8738 §7: an address has no records.
-        Identifier::Dns(_) if wildcard => *kind == ChallengeType::Dns01,
-        Identifier::Dns(_) => true,
-        Identifier::Ip(_) => *kind != ChallengeType::Dns01,
-    };
-    let challenge_types: Vec<ChallengeType> =
-        if trusted { Vec::new() } else { profile.challenge_types.iter().copied().filter(fits).collect() };
-    if challenge_types.is_empty() && !trusted {
-        let detail = format!("profile {:?} has no challenge for {identifier}", profile.name);
-        return Err(Refusal::Malformed(detail).into());
-    }
+    let challenge_types = if trusted { Vec::new() } else { challenge_types(identifier, profile) };
     let mut token = [0u8; TOKEN_OCTETS];
     fill_random(&mut token)?;
     Ok(Authorization {
@@ -137,7 +125,7 @@ pub(super) fn new_authorization(
         account_id: account.id.clone(),
         profile: profile.name.clone(),
         identifier: identifier.base(),
-        wildcard,
+        wildcard: identifier.is_wildcard(),
         outcome: if trusted { Outcome::Valid } else { Outcome::Pending },
         expires_at: now.plus(services.settings.authorization_lifetime),
         token: Base64UrlUnpadded::encode_string(&token),
@@ -243,6 +231,7 @@ async fn replaced(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acme::challenge::ChallengeType;
 
     #[test]
     fn ord_05_trust_of_yesterday_is_no_proof_today() {
