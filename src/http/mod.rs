@@ -71,7 +71,7 @@ impl App {
         let resources = Router::new()
             .route("/directory", get(directory::get).post(directory::post))
             .route("/profiles/{profile}/directory", get(directory::get_profile).post(directory::post_profile))
-            .route("/new-nonce", get(nonces::get).head(nonces::head))
+            .route("/new-nonce", get(nonces::get).head(nonces::head).post(nonces::post))
             .route("/new-account", post(accounts::new_account))
             .route("/profiles/{profile}/new-account", post(accounts::new_profile_account))
             .route("/new-order", post(orders::new_order))

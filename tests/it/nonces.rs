@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use futures_util::future::join_all;
 use http::Method;
+use serde_json::json;
 
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::client::Client;
@@ -35,6 +36,11 @@ async fn non_01_head_is_200_and_get_is_204_each_with_a_fresh_nonce(server: Arc<D
             assert!(seen.insert(answer.nonce().expect("a nonce")), "{answer}");
         }
     }
+    // RFC 8555 §6.3: by POST-as-GET too, from who has an account.
+    let client = server.account().await;
+    let answer = client.read(&url).await.expect(204);
+    assert!(answer.body.is_empty() && seen.insert(answer.nonce().expect("a nonce")), "{answer}");
+    client.send(&url, json!({})).await.problem(400, "malformed");
 }
 
 async fn non_02_of_sixteen_uses_of_a_nonce_one_passes(server: Arc<Deployment>) {
