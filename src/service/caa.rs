@@ -7,7 +7,7 @@ use crate::acme::authorization::Authorization;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::{AccountId, AuthorizationId};
 use crate::acme::order::Order;
-use crate::acme::problem::{Problem, ProblemType};
+use crate::acme::problem::{Problem, ProblemType, Subproblem};
 use crate::policy::caa::{self, CaaRequest, CaaVerdict};
 use crate::storage::StorageError;
 
@@ -46,15 +46,21 @@ pub(super) async fn check_again(services: &Services, order: &Order) -> Result<()
             continue;
         }
         let authorization = read(services, &order.account_id, &each.id).await?;
+        // RFC 8555 §6.7.1: which identifier it was.
+        let of_name = |problem: Problem| {
+            let identifier = authorization.ordered_identifier();
+            let subproblem = Subproblem::of(problem.kind, problem.detail.clone(), &identifier);
+            Err(problem.with_subproblems(vec![subproblem]))
+        };
         let mut tries = services.settings.validation_attempts.max(1);
         loop {
             match check(services, &authorization, authorization.attempted).await {
                 CaaVerdict::Permitted => break,
-                CaaVerdict::Forbidden(problem) => return Err(problem),
+                CaaVerdict::Forbidden(problem) => return of_name(problem),
                 CaaVerdict::Unknown(problem) => {
                     tries -= 1;
                     if tries == 0 {
-                        return Err(problem);
+                        return of_name(problem);
                     }
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -79,6 +79,9 @@ fn o01_an_order_that_takes_long_reads_processing_on_every_replica() {
                 ("invalid", true),
                 "{read}"
             );
+            // RFC 8555 §6.7.1: which identifier it was.
+            let told = read.json()["error"]["subproblems"][0]["identifier"]["value"].clone();
+            assert_eq!(told, name, "{read}");
         }
     });
 }
