@@ -9,6 +9,7 @@ mod reference;
 mod secret;
 mod settings;
 mod sources;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::fault::Fault;
 use super::kind::{Raw, Value};
 use super::settings::{PROFILE_SETTINGS, Preset, SETTINGS, Setting, environment_name};
+use super::variables::{is_service_link, of_a_profile};
 
 /// What a configuration is made of; nothing is read from the process itself, so tests give what they like.
 #[derive(Clone, Debug, Default)]
@@ -243,9 +244,9 @@ impl Gathered {
     }
 
     fn unknown_key(&mut self, name: &str, line: usize) {
-        let sections = SETTINGS.iter().map(|setting| setting.section.to_owned());
+        let sections = SETTINGS.iter().map(|setting| setting.section).chain(["default_profile", "profiles"]);
         let known: BTreeSet<String> =
-            self.entries.iter().map(|entry| entry.name.clone()).chain(sections).collect();
+            self.entries.iter().map(|entry| entry.name.clone()).chain(sections.map(str::to_owned)).collect();
         self.faults.push(Fault::unknown(
             name,
             format!(" (line {line} of the file)"),
@@ -287,8 +288,12 @@ impl Gathered {
                     self.set_secret(&name, Path::new(text), source, variable);
                 }
             } else if !is_service_link(variable, text) {
-                let known: Vec<String> =
-                    self.entries.iter().map(|entry| environment_name(&entry.name)).collect();
+                let known: Vec<String> = self
+                    .entries
+                    .iter()
+                    .map(|entry| environment_name(&entry.name))
+                    .chain(of_a_profile(variable))
+                    .collect();
                 self.faults.push(Fault::unknown(variable, String::new(), known.iter().map(String::as_str)));
             }
         }
@@ -339,21 +344,6 @@ impl Gathered {
 
 fn is_section(name: &str) -> bool {
     name == "default_profile" || SETTINGS.iter().any(|setting| !name.is_empty() && setting.section == name)
-}
-
-/// Kubernetes gives every pod variables that describe the services of its namespace; for a service that is called
-/// `chancery` or `chancery-…` they begin like ours.
-fn is_service_link(variable: &str, value: &str) -> bool {
-    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
-    let of_port = |ending: &str| {
-        variable
-            .rsplit_once("_PORT_")
-            .is_some_and(|(_, rest)| rest.ends_with(ending) && rest.as_bytes()[0].is_ascii_digit())
-    };
-    variable.ends_with("_SERVICE_HOST")
-        || variable.contains("_SERVICE_PORT")
-        || (variable.ends_with("_PORT") && is_url)
-        || ["_TCP", "_UDP", "_SCTP", "_PROTO", "_PORT", "_ADDR"].iter().any(|ending| of_port(ending))
 }
 
 /// The text of a TOML value: a scalar, or a list of scalars.

@@ -106,9 +106,17 @@ fn an_unknown_name_is_refused_with_the_nearest_known_one() {
     );
     assert!(text.contains("unknown setting CHANCERY_COFFEE; `chancery check --reference`"), "{text}");
 
+    for (wrong, meant) in [
+        ("CHANCERY_PROFILES_WEB_VALIDTY", "CHANCERY_PROFILES_WEB_VALIDITY"),
+        ("CHANCERY_PROFILE_WEB_SHOP_DENIED_NAMES", "CHANCERY_PROFILES_WEB_SHOP_DENIED_NAMES"),
+    ] {
+        let text = refused(&[(wrong, "1h")]);
+        assert!(text.contains(&format!("unknown setting {wrong}; did you mean {meant}?")), "{text}");
+    }
+
     let folder = Folder::new("unknown");
     let toml = "listen = '0.0.0.0:1'\nreplica = 1\n[nonse]\na = 1\n[order]\n\nlifetme = '2h'\n[profiles.a]\nx.y = 1\n\
-                wildcard = true\n";
+                wildcard = true\n[defult_profile]\n[profile.b]\n";
     let sources = Sources { file: Some(folder.file("c.toml", toml)), ..Sources::default() };
     let text = Config::load(&sources).unwrap_err().to_string();
     for line in [
@@ -117,6 +125,8 @@ fn an_unknown_name_is_refused_with_the_nearest_known_one() {
         "unknown setting order.lifetme (line 7 of the file); did you mean order.lifetime?",
         "unknown setting profiles.a.x (line 9 of the file)",
         "unknown setting profiles.a.wildcard (line 10 of the file); did you mean profiles.a.wildcards?",
+        "unknown setting defult_profile (line 11 of the file); did you mean default_profile?",
+        "unknown setting profile (line 12 of the file); did you mean profiles?",
     ] {
         assert!(text.contains(line), "{line} not in {text}");
     }

@@ -24,6 +24,7 @@ mod sweeps;
 mod writer;
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -108,6 +109,9 @@ impl Store {
     /// their writes take turns. Does not migrate.
     pub async fn sqlite_beside(path: &Path) -> Result<Self, StorageError> {
         sqlx::any::install_default_drivers();
+        // It holds what is nobody else's business, and SQLite gives the files beside it the same mode.
+        let private = File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
+        private.map_err(|error| StorageError::Setup(format!("cannot use {}: {error}", path.display())))?;
         let url = format!("sqlite://{}?mode=rwc", path.display());
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;

@@ -2,6 +2,7 @@
 //! are the same; and what a replica refuses to start with.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use chancery::storage::{Dialect, Store, all_statements};
@@ -228,6 +229,17 @@ fn a_schema_from_the_future_is_refused_on_sqlite() {
         connection.close().await.expect("closed");
     });
     assert_newer_schema_is_refused(server.replica(0).environment());
+}
+
+#[test]
+fn the_sqlite_files_are_for_their_owner_alone() {
+    let server = Deployment::with(Kind::Embedded, &Settings::new());
+    runtime().block_on(async { server.account().await.issue_any().await });
+    for ending in ["", "-wal", "-shm"] {
+        let file = server.replica(0).data_dir.join(format!("chancery.sqlite{ending}"));
+        let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
 }
 
 #[test]
