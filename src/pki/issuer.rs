@@ -21,6 +21,7 @@ use crate::pki::error::IssuerError;
 use crate::pki::hex;
 use crate::pki::key::PublicKey;
 use crate::pki::parts::Parts;
+use crate::pki::signer::Signer;
 use crate::pki::template::Template;
 
 /// CRLs with more entries than this are made off the async threads.
@@ -64,7 +65,7 @@ struct Inner {
     certificate: Vec<u8>,
     not_after: Timestamp,
     chains: Vec<Vec<Vec<u8>>>,
-    signer: rcgen::Issuer<'static, KeyPair>,
+    signer: rcgen::Issuer<'static, Signer>,
     /// Whether one signature takes milliseconds.
     slow: bool,
 }
@@ -107,7 +108,7 @@ impl LocalIssuer {
         }
         let (key_id, not_after) = authority(&certificate)?;
         let chains = read_chains(&certificate, chains, include_root)?;
-        let signer = rcgen::Issuer::from_ca_cert_der(&certificate.as_slice().into(), key_pair)?;
+        let signer = Signer::issuer(key_pair, &key_id, parts.subject);
         let id = hex(&key_id);
         let issuer = Self(Arc::new(Inner { id, key_id, certificate, not_after, chains, signer, slow }));
         issuer.0.try_out()?;
@@ -152,7 +153,10 @@ impl Issuer for LocalIssuer {
 
     async fn sign_crl(&self, crl: &CrlTemplate) -> Result<Vec<u8>, IssuerError> {
         let (inner, params) = (Arc::clone(&self.0), crl.params(&self.0.key_id)?);
-        let sign = move || Ok(params.signed_by(&inner.signer)?.der().to_vec());
+        let sign = move || {
+            let crl = params.signed_by(&inner.signer)?;
+            inner.signer.key().signed(crl.der()).map_err(|_| IssuerError::Miswritten("form"))
+        };
         if self.0.slow || crl.revoked.len() > LONG_CRL {
             spawn_blocking(sign).await.map_err(|_| IssuerError::Interrupted)?
         } else {
@@ -165,8 +169,9 @@ impl Inner {
     fn issue(&self, template: &Template) -> Result<Vec<u8>, IssuerError> {
         let params = template.params(self.not_after)?;
         let key = rcgen::SubjectPublicKeyInfo::from_der(&template.public_key)?;
-        let leaf = params.signed_by(&key, &self.signer)?.der().to_vec();
-        // rcgen writes names and keys anew, from what it made of them: what came out decides.
+        let leaf = params.signed_by(&key, &self.signer)?;
+        let leaf = self.signer.key().signed(leaf.der()).map_err(|_| IssuerError::Miswritten("form"))?;
+        // rcgen writes keys anew, from what it made of them: what came out decides.
         let parts = Parts::cut(&leaf).map_err(|_| IssuerError::Miswritten("form"))?;
         let issuer = Parts::cut(&self.certificate).map_err(|_| IssuerError::Miswritten("issuer"))?;
         if parts.public_key != template.public_key {

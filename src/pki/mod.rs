@@ -15,6 +15,7 @@ pub mod issuer;
 pub mod key;
 mod parts;
 mod signature;
+mod signer;
 pub mod template;
 pub mod weak_keys;
 pub mod weakness;
