@@ -1,5 +1,7 @@
 //! What operators start from is held to the code: settings, metrics, versions, and the programs that read the files.
 
+mod image;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
