@@ -1,5 +1,6 @@
 //! What operators start from is held to the code: settings, metrics, versions, and the programs that read the files.
 
+mod balancer;
 mod image;
 
 use std::collections::BTreeSet;
@@ -119,7 +120,7 @@ fn alerts_fire_for_their_faults_and_for_nothing_else() {
     }
 }
 
-/// The configuration of a ConfigMap, with the Secrets that its pods mount.
+/// A configuration of deploy/, with the files that name its stores.
 fn load(file: &str) -> Config {
     let home = folder("deploy");
     let mut text = read(file);
@@ -127,7 +128,9 @@ fn load(file: &str) -> Config {
     {
         let path = home.join(name);
         std::fs::write(&path, url).expect("written");
-        text = text.replace(&format!("/etc/chancery/stores/{name}"), &path.display().to_string());
+        for folder in ["/etc/chancery/stores", "/etc/chancery"] {
+            text = text.replace(&format!("{folder}/{name}"), &path.display().to_string());
+        }
     }
     let path = home.join("chancery.toml");
     std::fs::write(&path, text).expect("written");
@@ -205,11 +208,6 @@ fn kustomize_puts_the_manifests_together() {
         assert_eq!(pod["volumes"][0]["configMap"]["name"].as_str(), Some(name), "{overlay}");
         assert!(name.starts_with("chancery-"), "{overlay}: {name}");
     }
-}
-
-#[test]
-fn the_balancer_of_the_containers_is_understood() {
-    content("deploy/container", "haproxy", &["-c", "-f", "haproxy.cfg"]);
 }
 
 #[test]
