@@ -2,6 +2,7 @@
 
 mod balancer;
 mod image;
+mod monitoring;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
