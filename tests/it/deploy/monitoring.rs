@@ -7,20 +7,12 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use super::yaml;
-use crate::docs::read;
+use super::{block_after, yaml};
 use crate::support::process::Process;
 use crate::support::run::{SOON, folder, free_port, runtime};
 use crate::support::transport::{Connections, Endpoint, Version};
 
 const REPLICAS: usize = 3;
-
-/// The code block of docs/kubernetes.md behind these words.
-fn block_after(words: &str) -> String {
-    let page = read("docs/kubernetes.md");
-    let (_, rest) = page.split_once(words).unwrap_or_else(|| panic!("{words}"));
-    rest.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block").to_owned()
-}
 
 /// The ports of the Deployment's container: name and number.
 fn container_ports() -> Vec<(String, i64)> {
