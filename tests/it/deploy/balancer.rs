@@ -1,15 +1,17 @@
 //! Behind the balancers of deploy/ a replica still knows who asks; and what certificates name is found through them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use bytes::Bytes;
 use chancery::config::Tls;
 use http_body_util::Full;
+use ipnet::IpNet;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
+use yaml_rust2::Yaml;
 
-use super::{content, load, with_extension};
+use super::{content, load, with_extension, yaml};
 use crate::certificates::crl_url;
 use crate::docs::{read, root};
 use crate::support::chancery::{Deployment, Kind, Settings};
@@ -43,6 +45,30 @@ fn a_replica_without_tls_knows_its_balancer() {
         let behind = script.contains("CHANCERY_TLS_MODE=off");
         assert!(!behind || script.contains("CHANCERY_HTTP_TRUSTED_PROXIES="), "{script}");
     }
+}
+
+#[test]
+fn in_the_containers_the_balancer_alone_is_believed() {
+    let compose = &yaml("deploy/container/compose.yaml")[0];
+    let text = |found: &Yaml| found.as_str().unwrap_or_else(|| panic!("no text: {found:?}")).to_owned();
+    let balancer = text(&compose["services"]["balancer"]["networks"]["default"]["ipv4_address"]);
+    let trusted = text(&compose["x-chancery"]["environment"]["CHANCERY_HTTP_TRUSTED_PROXIES"]);
+    assert_eq!(trusted, balancer);
+    // Nobody else is given that address.
+    let network = &compose["networks"]["default"]["ipam"]["config"][0];
+    let net = |name: &str| text(&network[name]).parse::<IpNet>().expect("a network");
+    let balancer: IpAddr = balancer.parse().expect("an address");
+    assert!(net("subnet").contains(&balancer) && net("subnet").contains(&net("ip_range")));
+    assert!(!net("ip_range").contains(&balancer) && text(&network["gateway"]) != trusted);
+}
+
+#[test]
+fn the_ingress_lets_crls_be_fetched_over_plain_http() {
+    let config = load("deploy/kubernetes/overlays/example/chancery.toml");
+    assert!(config.ca.public_url.starts_with("http://"), "{}", config.ca.public_url);
+    let ingress = &yaml("deploy/kubernetes/overlays/example/ingress.yaml")[0];
+    let redirects = &ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/ssl-redirect"];
+    assert_eq!(redirects.as_str(), Some("false"));
 }
 
 /// deploy/haproxy.cfg on ports of 127.0.0.1, in front of these replicas.
