@@ -7,6 +7,11 @@
 // up (k6.test), RUN, with which each name begins (random), EAB_KID and EAB_HMAC (base64url), LATENCY_FACTOR, by which
 // every limit is multiplied (1), SUMMARY_JSON, a file for the whole summary.
 //
+// The server must not limit what this is there to exceed, or orders are refused and thresholds missed:
+// CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR=0 (its default is 100 an account; this makes 3000 of 16 accounts),
+// CHANCERY_LIMITS_ACTIVE_ORDERS=0 (5 an account) and CHANCERY_LIMITS_NEW_ACCOUNTS_PER_HOUR=0 (100 an address, ACCOUNTS of
+// them a run).
+//
 // Where the profile wants proof of control: CHALLENGE=http-01 and CHALLTESTSRV, the management URL of
 // pebble-challtestsrv (http://127.0.0.1:8055), to which the server must be led for the names under DOMAIN.
 

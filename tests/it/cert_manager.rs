@@ -15,6 +15,7 @@ use crate::cert_manager::page::Page;
 use crate::cert_manager::program::{Program, Run, wait};
 use crate::cert_manager::stand::Stand;
 use crate::clients::program::finish;
+use crate::deploy::overlay_with_autoscaler;
 use crate::support::foreign::folder_of;
 use crate::support::postgres::TableLock;
 use crate::support::run::{folder, runtime};
@@ -186,8 +187,10 @@ fn an_api_server_takes_every_manifest() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let deploy = ["deploy/kubernetes", "deploy/cert-manager"].map(|folder| root.join(folder));
     if let Some(kustomize) = folder_of("kustomize") {
-        for (at, overlay) in OVERLAYS.into_iter().enumerate() {
-            let text = finish(Command::new(kustomize.join("kustomize")).arg("build").arg(root.join(overlay)));
+        let overlays =
+            OVERLAYS.map(|overlay| root.join(overlay)).into_iter().chain([overlay_with_autoscaler()]);
+        for (at, overlay) in overlays.enumerate() {
+            let text = finish(Command::new(kustomize.join("kustomize")).arg("build").arg(overlay));
             std::fs::write(shown.join(format!("overlay{at}.yaml")), text).expect("written");
         }
     }

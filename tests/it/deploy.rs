@@ -1,5 +1,9 @@
 //! What operators start from is held to the code: settings, metrics, versions, and the programs that read the files.
 
+mod balancer;
+mod image;
+mod monitoring;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -117,7 +121,7 @@ fn alerts_fire_for_their_faults_and_for_nothing_else() {
     }
 }
 
-/// The configuration of a ConfigMap, with the Secrets that its pods mount.
+/// A configuration of deploy/, with the files that name its stores.
 fn load(file: &str) -> Config {
     let home = folder("deploy");
     let mut text = read(file);
@@ -125,7 +129,9 @@ fn load(file: &str) -> Config {
     {
         let path = home.join(name);
         std::fs::write(&path, url).expect("written");
-        text = text.replace(&format!("/etc/chancery/stores/{name}"), &path.display().to_string());
+        for folder in ["/etc/chancery/stores", "/etc/chancery"] {
+            text = text.replace(&format!("{folder}/{name}"), &path.display().to_string());
+        }
     }
     let path = home.join("chancery.toml");
     std::fs::write(&path, text).expect("written");
@@ -181,14 +187,47 @@ fn cert_manager_is_told_to_be_the_version_that_was_run() {
     }
 }
 
+/// The code block of docs/kubernetes.md behind these words.
+fn block_after(words: &str) -> String {
+    let page = read("docs/kubernetes.md");
+    let (_, rest) = page.split_once(words).unwrap_or_else(|| panic!("{words}"));
+    rest.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block").to_owned()
+}
+
+/// An overlay beside those of deploy/kubernetes, in a copy of that folder: the trial, with these lines.
+fn overlay_with(lines: &str) -> PathBuf {
+    let (home, from) = (folder("overlay"), root().join("deploy/kubernetes"));
+    for file in files() {
+        let Ok(below) = file.strip_prefix(&from) else { continue };
+        let place = home.join(below);
+        std::fs::create_dir_all(place.parent().expect("in a folder")).expect("a folder");
+        std::fs::copy(&file, place).expect("copied");
+    }
+    let mine = home.join("overlays/mine");
+    std::fs::create_dir(&mine).expect("a folder");
+    let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../trial]\n";
+    std::fs::write(mine.join("kustomization.yaml"), format!("{head}{lines}")).expect("written");
+    mine
+}
+
+/// The trial with the autoscaler, as docs/kubernetes.md has it.
+pub fn overlay_with_autoscaler() -> PathBuf {
+    overlay_with(&block_after("or let an autoscaler do it"))
+}
+
 #[test]
 fn kustomize_puts_the_manifests_together() {
     let Some(built) = foreign::folder_of("kustomize") else { return };
     let kustomize = built.join("kustomize").display().to_string();
-    for (overlay, objects, needle) in [
-        ("deploy/kubernetes/overlays/trial", 14, "external_url = \"https://chancery.chancery.svc\""),
-        ("deploy/kubernetes/overlays/example", 9, "external_url = \"https://acme.example.net\""),
-        ("deploy/cert-manager/overlay", 14, "[profiles.trusted]"),
+    let five = overlay_with(&block_after("For more of them set `replicas` in your overlay:"));
+    let (five, scaled) = (five.display().to_string(), overlay_with_autoscaler().display().to_string());
+    for (overlay, objects, replicas, needle) in [
+        ("deploy/kubernetes/overlays/trial", 14, Some(3), "external_url = \"https://chancery.chancery.svc\""),
+        ("deploy/kubernetes/overlays/example", 9, Some(3), "external_url = \"https://acme.example.net\""),
+        ("deploy/cert-manager/overlay", 14, Some(3), "[profiles.trusted]"),
+        (&five, 14, Some(5), "external_url = \"https://chancery.chancery.svc\""),
+        // Each apply would take back what the autoscaler did.
+        (&scaled, 15, None, "external_url = \"https://chancery.chancery.svc\""),
     ] {
         let text = content(overlay, &kustomize, &["build", "."]);
         let documents = YamlLoader::load_from_str(&text).expect("YAML");
@@ -199,15 +238,16 @@ fn kustomize_puts_the_manifests_together() {
         assert!(configuration.contains(needle), "{overlay}: {configuration}");
         // Another configuration is another name, so that it rolls the replicas.
         let name = map["metadata"]["name"].as_str().expect("a name");
-        let pod = &of_kind("Deployment").expect("a Deployment")["spec"]["template"]["spec"];
+        let deployment = of_kind("Deployment").expect("a Deployment");
+        assert_eq!(deployment["spec"]["replicas"].as_i64(), replicas, "{overlay}");
+        let pod = &deployment["spec"]["template"]["spec"];
         assert_eq!(pod["volumes"][0]["configMap"]["name"].as_str(), Some(name), "{overlay}");
         assert!(name.starts_with("chancery-"), "{overlay}: {name}");
+        let scaler = of_kind("HorizontalPodAutoscaler").map(|found| &found["spec"]["scaleTargetRef"]);
+        assert_eq!(scaler.is_some(), replicas.is_none(), "{overlay}");
+        let target = scaler.map_or("chancery", |target| target["name"].as_str().unwrap_or_default());
+        assert_eq!(deployment["metadata"]["name"].as_str(), Some(target), "{overlay}");
     }
-}
-
-#[test]
-fn the_balancer_of_the_containers_is_understood() {
-    content("deploy/container", "haproxy", &["-c", "-f", "haproxy.cfg"]);
 }
 
 #[test]

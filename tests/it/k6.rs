@@ -1,13 +1,17 @@
 //! The scripts of `loadtest/k6` under Node, with stand-ins for k6, against three replicas behind HAProxy. They are to be
 //! right and to run; what the load is, k6 says.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::clients::balanced::Balanced;
 use crate::clients::program::{client, finish, require, text};
 use crate::clients::site::Site;
+use crate::docs::read;
+use crate::support::chancery::Settings;
 use crate::support::foreign;
 use crate::support::process::Process;
 use crate::support::responder;
@@ -24,7 +28,8 @@ fn scripts() -> PathBuf {
 
 /// A run of one script with these variables.
 struct Run<'a> {
-    site: &'a Site,
+    home: &'a Path,
+    root: &'a Path,
     script: &'a str,
     iterations: u32,
     variables: Vec<(&'a str, String)>,
@@ -33,7 +38,12 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn of(site: &'a Site, script: &'a str, directory: String) -> Self {
-        let summary = site.home.join(format!("summary-{}.json", unique()));
+        Self::at(&site.home, &site.root, script, directory)
+    }
+
+    /// In this folder, with this root for TLS.
+    fn at(home: &'a Path, root: &'a Path, script: &'a str, directory: String) -> Self {
+        let summary = home.join(format!("summary-{}.json", unique()));
         let variables = vec![
             ("ACME_DIRECTORY", directory),
             ("ACCOUNTS", "2".to_owned()),
@@ -41,7 +51,7 @@ impl<'a> Run<'a> {
             ("LATENCY_FACTOR", PATIENCE.to_owned()),
             ("SUMMARY_JSON", text(&summary)),
         ];
-        Self { site, script, iterations: 12, variables, summary }
+        Self { home, root, script, iterations: 12, variables, summary }
     }
 
     /// With another variable; the last one of a name counts.
@@ -51,8 +61,8 @@ impl<'a> Run<'a> {
     }
 
     fn command(&self) -> Command {
-        let mut command = client("node", &self.site.home);
-        command.env("NODE_EXTRA_CA_CERTS", &self.site.root);
+        let mut command = client("node", self.home);
+        command.env("NODE_EXTRA_CA_CERTS", self.root);
         command.arg(scripts().join("node/run.js")).args(["--vus", "3", "--iterations"]);
         command.arg(self.iterations.to_string());
         for (name, value) in &self.variables {
@@ -117,6 +127,37 @@ fn the_signed_flow_issues_on_trust() {
         let metrics = Run::of(&site, "signed_flow.js", site.directory_of("trusted")).issues_each_time();
         assert_eq!(requests(&metrics, "new_account"), 2);
     });
+}
+
+/// A server that permits one of everything, but for what the page has turned off.
+#[test]
+fn the_signed_flow_meets_no_limit_of_a_server_as_the_page_has_it() {
+    let words = |file: &str| -> BTreeSet<String> {
+        let limit = |word: &&str| word.starts_with("CHANCERY_LIMITS_");
+        read(file).split_whitespace().filter(limit).map(str::to_owned).collect()
+    };
+    let (page, head) = (words("loadtest/README.md"), words("loadtest/k6/signed_flow.js"));
+    assert_eq!(page, head, "the page and the head of the script");
+    let mut settings = Settings::new();
+    for limit in [
+        "NEW_ORDERS_PER_HOUR",
+        "ACTIVE_ORDERS",
+        "KEY_CHANGES_PER_HOUR",
+        "CHALLENGE_RESPONSES_PER_HOUR",
+        "NEW_ACCOUNTS_PER_HOUR",
+        "FAILED_VALIDATIONS_PER_HOUR",
+        "DUPLICATE_CERTIFICATES_PER_DAY",
+    ] {
+        settings = settings.set(&format!("CHANCERY_LIMITS_{limit}"), "1");
+    }
+    for (name, value) in page.iter().map(|word| word.split_once('=').expect("a value")) {
+        settings = settings.set(name, value);
+    }
+    let balanced = Balanced::start(&settings);
+    let directory = format!("{}/profiles/trusted/directory", balanced.base_url);
+    let home = folder("k6");
+    let metrics = Run::at(&home, &balanced.root, "signed_flow.js", directory).issues_each_time();
+    assert_eq!(requests(&metrics, "new_account"), 2);
 }
 
 #[test]
