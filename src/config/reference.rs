@@ -97,6 +97,10 @@ url_file = \"/run/secrets/redis\"
 [tls]
 mode = \"off\"
 
+[http]
+# The balancer: who it says it asks for is believed.
+trusted_proxies = [\"10.0.0.10/32\"]
+
 [ca]
 cert = \"/etc/chancery/issuing.pem\"
 key = \"/etc/chancery/issuing.key\"
