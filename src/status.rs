@@ -111,8 +111,6 @@ impl fmt::Display for Status {
             lag => writeln!(f, "sweeps     the oldest thing to sweep is due since {}", span(lag))?,
         }
         for (kind, count, oldest) in self.waiting {
-            // A job that was handed back has no end of a lease to count from.
-            let oldest = oldest.filter(|at| at.micros() > 0);
             let age = oldest.map(|at| format!(", the oldest since {}", span(self.now.since(at))));
             writeln!(f, "waiting    {count} {kind}{}", age.unwrap_or_default())?;
         }

@@ -120,7 +120,7 @@ actions! {
     LimitOverrideRemoved = "limit_override.removed";
     /// A key was given a capacity of its own of a limit.
     LimitOverrideSet = "limit_override.set";
-    /// Orders expired unfinished and were marked so, as many as the detail counts.
+    /// An order expired unfinished, and was marked so.
     OrderExpired = "order.expired";
     /// An order ended without a certificate.
     OrderFailed = "order.failed";

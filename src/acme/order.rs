@@ -24,6 +24,8 @@ pub struct Order {
     pub not_after: Option<Timestamp>,
     /// The RFC 9773 identifier of the certificate it replaces.
     pub replaces: Option<String>,
+    /// Whether limits on orders and on their certificates do not count it: what it replaces was due (ARI-04).
+    pub exempt: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends unless it is valid by then.
@@ -179,6 +181,7 @@ mod tests {
             not_before: None,
             not_after: None,
             replaces: None,
+            exempt: false,
             created_at: Timestamp::from_seconds(0),
             expires_at: Timestamp::from_seconds(100),
             progress,

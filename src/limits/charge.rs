@@ -8,6 +8,7 @@ use super::names::Limit;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::{AccountId, AuthorizationId};
 use crate::acme::identifier::Identifier;
+use crate::acme::order::Order;
 
 /// One use of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,11 @@ pub struct Use {
 impl Use {
     fn taken(limit: Limit, key: String) -> Self {
         Self { limit, key, look: false, identifier: None }
+    }
+
+    /// The certificate of an order; none if limits do not count it (ARI-04).
+    pub fn certificate(order: &Order) -> Option<Self> {
+        (!order.exempt).then(|| Self::duplicate_certificate(&order.identifiers))
     }
 
     /// A certificate for exactly these identifiers.

@@ -55,7 +55,7 @@ pub async fn finalize(
     let lease = LeaseToken::new();
     let until = now.plus(services.settings.lease);
     // Charged here and not with the order, so that nobody can use up the set of another without being authorized for it.
-    let held = services.limits.take(&[Use::duplicate_certificate(&order.identifiers)]).await?;
+    let held = services.limits.take(Use::certificate(&order).as_slice()).await?;
     let begun = services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await;
     if !matches!(begun, Ok(true)) {
         limits::refund_if_not_done(services, held, &begun).await;
@@ -234,7 +234,10 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
                 // Whoever has the lease now may yet succeed: nothing is said that is not on record (I-6).
                 return Issuance::Elsewhere;
             }
-            services.limits.give_back(&Use::duplicate_certificate(&order.identifiers)).await;
+            // Only what was taken: an order that is not counted would make a gift of it.
+            if let Some(taken) = Use::certificate(order) {
+                services.limits.give_back(&taken).await;
+            }
             return Issuance::Failed(problem);
         }
     };

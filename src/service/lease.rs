@@ -45,11 +45,12 @@ impl Held<'_> {
 
     /// Lets another replica take the job at once.
     pub(super) async fn hand_back(self, services: &Services) {
+        let now = services.now();
         let handed_back = match self {
             Self::Validation(job) => {
-                services.store.hand_back_validation(&job.authorization.id, &job.lease).await
+                services.store.hand_back_validation(&job.authorization.id, &job.lease, now).await
             }
-            Self::Issuance(job) => services.store.hand_back_issuance(&job.order_id, &job.lease).await,
+            Self::Issuance(job) => services.store.hand_back_issuance(&job.order_id, &job.lease, now).await,
         };
         if let Err(error) = handed_back {
             tracing::warn!(%error, job = self.name(), "a job was not handed back; its lease will run out");

@@ -68,6 +68,7 @@ pub async fn new_order(
         not_before: request.not_before,
         not_after: request.not_after,
         replaces: request.replaces,
+        exempt,
         created_at: now,
         expires_at,
         progress: Progress::Open,
@@ -75,10 +76,10 @@ pub async fn new_order(
         serial: None,
         authorizations,
     };
-    let held = charge(services, &order, &new, exempt).await?;
+    let held = charge(services, &order, &new).await?;
     // ARI-04: a renewal that is due is no order of the account's own choosing.
     let cap = if exempt { None } else { limits::active_cap(services, &account.id) };
-    let rows = NewOrderRows { order: order.clone(), authorizations: new, replaces, cap, exempt };
+    let rows = NewOrderRows { order: order.clone(), authorizations: new, replaces, cap };
     let placing = services.store.insert_order(rows).await;
     if let Ok(Placing::Placed) = placing {
         return Ok(order);
@@ -93,14 +94,9 @@ pub async fn new_order(
 
 /// Charges an order, and asks whether what must follow it would be let through: validations of its `new` authorizations,
 /// and a certificate for its identifiers.
-async fn charge(
-    services: &Services,
-    order: &Order,
-    new: &[Authorization],
-    exempt: bool,
-) -> Result<Held, ServiceError> {
-    let mut uses = vec![Use::duplicate_certificate(&order.identifiers).looked()];
-    if !exempt {
+async fn charge(services: &Services, order: &Order, new: &[Authorization]) -> Result<Held, ServiceError> {
+    let mut uses: Vec<Use> = Use::certificate(order).into_iter().map(Use::looked).collect();
+    if !order.exempt {
         uses.push(Use::new_order(&order.account_id));
     }
     let pending = new.iter().filter(|each| each.outcome == Outcome::Pending);

@@ -36,7 +36,7 @@ statements! {
     DEACTIVATE_AUTHORIZATIONS = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
         lease_until = NULL WHERE account_id = $1 AND outcome IN ('pending', 'valid') RETURNING id";
     END_ORDERS = "UPDATE orders SET progress = 'invalid', error = $2 WHERE account_id = $1 AND progress = 'open' \
-        RETURNING id";
+        RETURNING id, account_id";
     CHANGE_KEY = "UPDATE accounts SET key_thumbprint = $3, jwk = $4 \
         WHERE id = $1 AND key_thumbprint = $2 AND status = 'valid' RETURNING id";
 }

@@ -84,29 +84,27 @@ pub fn acts(actor: Actor) {
 /// The part of an event that a statement fills in which changes many rows: each row gets an event of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PerRow {
-    /// The rows are authorizations.
+    /// The rows are authorizations, and begin with their id.
     Authorization,
-    /// The rows are orders.
+    /// The rows are orders, and begin with their id and that of their account.
     Order,
 }
 
 impl PerRow {
-    const fn column(self) -> usize {
-        match self {
-            Self::Order => 4,
-            Self::Authorization => 5,
-        }
-    }
-
-    /// The event about the row `key`. Its id is the time of the first event's and the chance of the row's: SQL says the
-    /// same in `arm`.
-    fn event(self, event: &Event, key: &str) -> Event {
-        let id = format!("{}{}", event.id.get(..16).unwrap_or_default(), key.get(16..).unwrap_or_default());
+    /// The event about `row`. Its id is the time of the first event's and the chance of the row's: SQL says the same in
+    /// `arm`.
+    pub(super) fn event(self, event: &Event, row: &AnyRow) -> Result<Event, StorageError> {
+        let key: String = row.try_get(0)?;
+        let chance = key.get(key.len().saturating_sub(16)..).unwrap_or_default();
+        let id = format!("{}{chance}", event.id.get(..16).unwrap_or_default());
         let event = Event { id, ..event.clone() };
-        match self {
-            Self::Authorization => Event { authorization: AuthorizationId::parse(key), ..event },
-            Self::Order => Event { order: OrderId::parse(key), ..event },
-        }
+        Ok(match self {
+            Self::Authorization => Event { authorization: AuthorizationId::parse(&key), ..event },
+            Self::Order => {
+                let account = AccountId::parse(row.try_get(1)?);
+                Event { order: OrderId::parse(&key), account: event.account.or(account), ..event }
+            }
+        })
     }
 }
 
@@ -115,9 +113,12 @@ impl PerRow {
 pub(super) fn arm(first: usize, from: &str, per_row: Option<PerRow>) -> String {
     let value = |column: usize| {
         let value = format!("CAST(${} AS TEXT)", first + column);
-        match per_row {
-            Some(_) if column == 0 => format!("substr({value}, 1, 16) || substr({from}.id, 17)"),
-            Some(per_row) if column == per_row.column() => format!("COALESCE({value}, {from}.id)"),
+        match (per_row, column) {
+            (Some(_), 0) => format!("substr({value}, 1, 16) || right({from}.id, 16)"),
+            (Some(PerRow::Order), 3) => format!("COALESCE({value}, {from}.account_id)"),
+            (Some(PerRow::Order), 4) | (Some(PerRow::Authorization), 5) => {
+                format!("COALESCE({value}, {from}.id)")
+            }
             _ => value,
         }
     };
@@ -223,8 +224,7 @@ pub(super) async fn run_audited_each(
     };
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
-        let key: String = row.try_get(0)?;
-        let event = per_row.event(event, &key);
+        let event = per_row.event(event, row)?;
         if dialect == Dialect::Sqlite {
             append(connection, dialect, &event).await?;
         }
@@ -369,10 +369,7 @@ mod tests {
         assert!(text.contains("CAST($20 AS TEXT), CAST(extract"), "{text}");
         assert!(text.ends_with("FROM changed) SELECT * FROM changed"), "{text}");
         let each = arm(1, "changed", Some(PerRow::Order));
-        assert!(
-            each.contains("substr(CAST($1 AS TEXT), 1, 16) || substr(changed.id, 17), CAST($2"),
-            "{each}"
-        );
+        assert!(each.contains("substr(CAST($1 AS TEXT), 1, 16) || right(changed.id, 16), CAST($2"), "{each}");
         let all = counting_arm(8, "gone");
         assert!(
             all.contains(r#"CAST($16 AS TEXT), '{"rows":' || COUNT(*) || '}', CAST(extract"#)

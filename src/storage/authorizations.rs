@@ -27,8 +27,8 @@ statements! {
         AND (account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7) IS TRUE RETURNING id";
     RENEW_VALIDATION = "UPDATE authorizations SET lease_until = $3 \
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
-    /// Not counted as a claim: whoever hands a job back has not died of it.
-    HAND_BACK_VALIDATION = "UPDATE authorizations SET lease_until = 0, claims = claims - 1 \
+    /// Not counted as a claim: whoever hands a job back has not died of it. It waits from now on, behind those that do.
+    HAND_BACK_VALIDATION = "UPDATE authorizations SET lease_until = $3, claims = claims - 1 \
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
     FINISH_VALIDATION = "UPDATE authorizations SET outcome = $3, validated_at = $4, expires_at = $5, error = $6, \
         lease_token = NULL, lease_until = NULL \
@@ -51,7 +51,7 @@ pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[
 const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, expires_at, token, \
     challenge_types, attempted, validated_at, error, key_thumbprint, claims";
 
-/// Takes jobs whose lease has run out, oldest first: crashed ones, and ones handed back.
+/// Takes jobs whose lease has run out or was handed back, those first that nobody has had for longest.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
     let lock = if dialect == Dialect::Postgres { dialect::SKIP_LOCKED } else { "" };
     format!(
@@ -136,13 +136,14 @@ impl Store {
         Ok(!self.write(RENEW_VALIDATION, parameters![id, lease, until]).await?.is_empty())
     }
 
-    /// Ends a lease, so that any replica may take the job at once; `false` if it was lost.
+    /// Ends a lease `now`, so that any replica may take the job from then on; `false` if it was lost.
     pub async fn hand_back_validation(
         &self,
         id: &AuthorizationId,
         lease: &LeaseToken,
+        now: Timestamp,
     ) -> Result<bool, StorageError> {
-        Ok(!self.write(HAND_BACK_VALIDATION, parameters![id, lease]).await?.is_empty())
+        Ok(!self.write(HAND_BACK_VALIDATION, parameters![id, lease, now]).await?.is_empty())
     }
 
     /// Records a validation's result under its lease; `false` if the lease was lost or the

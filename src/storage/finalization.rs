@@ -41,8 +41,8 @@ statements! {
     // well would let Postgres read the whole index of the jobs, which is short on the day when the plan is made.
     RENEW_ISSUANCE = "UPDATE orders SET lease_until = $3 \
         WHERE id = $1 AND lease_token = $2 RETURNING id";
-    /// Not counted as a claim: whoever hands a job back has not died of it.
-    HAND_BACK_ISSUANCE = "UPDATE orders SET lease_until = 0, claims = claims - 1 \
+    /// Not counted as a claim: whoever hands a job back has not died of it. It waits from now on, behind those that do.
+    HAND_BACK_ISSUANCE = "UPDATE orders SET lease_until = $3, claims = claims - 1 \
         WHERE id = $1 AND lease_token = $2 RETURNING id";
     FAIL_ISSUANCE = "UPDATE orders SET progress = 'invalid', error = $3, lease_token = NULL, lease_until = NULL \
         WHERE id = $1 AND lease_token = $2 RETURNING id";
@@ -103,7 +103,7 @@ fn finish_statement() -> String {
 /// The statements whose changes are events; `postgres_statements` has more of them.
 pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[(FAIL_ISSUANCE, None)];
 
-/// Takes issuance jobs whose lease has run out.
+/// Takes issuance jobs whose lease has run out or was handed back, those first that nobody has had for longest.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
     let lock = if dialect == Dialect::Postgres { dialect::SKIP_LOCKED } else { "" };
     format!(
@@ -276,13 +276,14 @@ impl Store {
         Ok(!self.write(RENEW_ISSUANCE, parameters![order, lease, until]).await?.is_empty())
     }
 
-    /// Ends an issuance's lease, so that any replica may take the job at once; `false` if it was lost.
+    /// Ends an issuance's lease `now`, so that any replica may take the job from then on; `false` if it was lost.
     pub async fn hand_back_issuance(
         &self,
         order: &OrderId,
         lease: &LeaseToken,
+        now: Timestamp,
     ) -> Result<bool, StorageError> {
-        Ok(!self.write(HAND_BACK_ISSUANCE, parameters![order, lease]).await?.is_empty())
+        Ok(!self.write(HAND_BACK_ISSUANCE, parameters![order, lease, now]).await?.is_empty())
     }
 
     /// What is on record for an order's certificate: reserved or issued.

@@ -99,8 +99,6 @@ pub struct NewOrderRows {
     pub replaces: Option<(Serial, Option<OrderId>)>,
     /// The cap on the account's active orders, if it holds for this one.
     pub cap: Option<ActiveCap>,
-    /// Whether the order is not counted among the active ones.
-    pub exempt: bool,
 }
 
 /// The statements that place an order with `new` new authorizations and `all` in all: one on Postgres, three on SQLite.
@@ -174,7 +172,7 @@ pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
     )
 }
 
-fn order_parameters(order: &Order, exempt: bool) -> Vec<Parameter> {
+fn order_parameters(order: &Order) -> Vec<Parameter> {
     parameters![
         &order.id,
         &order.account_id,
@@ -186,7 +184,7 @@ fn order_parameters(order: &Order, exempt: bool) -> Vec<Parameter> {
         order.created_at,
         order.expires_at,
         order.progress.as_str(),
-        i64::from(exempt)
+        i64::from(order.exempt)
     ]
 }
 
@@ -255,9 +253,9 @@ async fn active(
 impl Store {
     /// Places an order with its new authorizations, all or nothing.
     pub async fn insert_order(&self, rows: NewOrderRows) -> Result<Placing, StorageError> {
-        let NewOrderRows { order, authorizations, replaces, cap, exempt } = rows;
+        let NewOrderRows { order, authorizations, replaces, cap } = rows;
         let new = authorizations.iter().flat_map(|a| authorization_parameters(a, order.created_at)).collect();
-        let groups = [order_parameters(&order, exempt), new, link_parameters(&order)];
+        let groups = [order_parameters(&order), new, link_parameters(&order)];
         let event = self.order_placed(&order, &authorizations);
         let new = authorizations.len();
         let placing = self.place(order, new, replaces, cap, groups, event.clone()).await?;

@@ -38,7 +38,7 @@ macro_rules! authorization_columns {
 macro_rules! order_columns {
     () => {
         "o.id, o.account_id, o.profile, o.identifiers, o.not_before, o.not_after, o.replaces, o.created_at, \
-         o.expires_at, o.progress, o.error, o.serial, z.id, z.outcome, z.expires_at, z.validated_at, z.error"
+         o.expires_at, o.progress, o.error, o.serial, o.exempt, z.id, z.outcome, z.expires_at, z.validated_at, z.error"
     };
 }
 
@@ -222,6 +222,7 @@ pub(super) fn order(rows: &[AnyRow], at: usize) -> Result<Option<Order>, Storage
         progress: columns.parsed("progress", Progress::parse)?,
         error: columns.parsed_option("error", problem)?,
         serial: columns.parsed_option("serial", Serial::parse)?,
+        exempt: columns.next::<i64>()? != 0,
         authorizations: Vec::with_capacity(rows.len()),
     };
     let joined = columns.at;

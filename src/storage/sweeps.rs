@@ -9,8 +9,11 @@
 
 use serde_json::json;
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
-use super::audit::{self, append, counting_arm, counting_parameters};
+use super::audit::{
+    self, PerRow, append, audited_statement, counting_arm, counting_parameters, event_parameters,
+};
 use super::leader::Term;
 use super::statement::{Parameter, parameters, run};
 use super::{Dialect, StorageError, Store};
@@ -79,6 +82,32 @@ struct After {
     column: &'static str,
 }
 
+/// What the audit trail says of the rows that a sweep changed.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// Of each row that it is in another state now.
+    Each(Action, PerRow),
+    /// Of a page how many rows are gone.
+    Counted(Action),
+    /// Nothing: they are of no kind that has a trail.
+    Nothing,
+}
+
+impl Told {
+    /// The events about `rows`, made from the `event` that all of them are like.
+    fn events(self, event: Option<Event>, rows: &[AnyRow]) -> Result<Vec<Event>, StorageError> {
+        match (self, event) {
+            (Self::Each(_, per_row), Some(event)) => {
+                rows.iter().map(|row| per_row.event(&event, row)).collect()
+            }
+            (Self::Counted(_), Some(event)) if !rows.is_empty() => {
+                Ok(vec![event.detail(json!({"rows": rows.len()}))])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
 /// The condition that makes a statement of an old leader change nothing.
 const FENCE: &str = "EXISTS (SELECT 1 FROM leader WHERE leader.id = 1 AND leader.epoch = $5 \
                      AND leader.holder = $6 AND leader.lease_until > $7)";
@@ -111,14 +140,13 @@ impl Sweep {
         }
     }
 
-    /// What the audit trail says of rows that it changed, if they are of a kind that has a trail.
-    const fn action(self) -> Option<Action> {
+    const fn told(self) -> Told {
         match self {
-            Self::ExpiredOrders => Some(Action::OrderExpired),
-            Self::FinishedOrders => Some(Action::OrderSwept),
-            Self::Authorizations => Some(Action::AuthorizationSwept),
-            Self::Certificates => Some(Action::CertificateSwept),
-            Self::Jobs | Self::Replicas | Self::AuditEvents => None,
+            Self::ExpiredOrders => Told::Each(Action::OrderExpired, PerRow::Order),
+            Self::FinishedOrders => Told::Counted(Action::OrderSwept),
+            Self::Authorizations => Told::Counted(Action::AuthorizationSwept),
+            Self::Certificates => Told::Counted(Action::CertificateSwept),
+            Self::Jobs | Self::Replicas | Self::AuditEvents => Told::Nothing,
         }
     }
 
@@ -242,22 +270,28 @@ impl Walk {
 }
 
 /// What changes rows, in the order in which it runs; the last answers the keys. Orders go together with their links, and
-/// what has a trail with its event: in one statement on Postgres, in one transaction on SQLite.
+/// what has a trail with its events: in one statement on Postgres, in one transaction on SQLite.
 fn change_statements(sweep: Sweep, dialect: Dialect) -> Vec<String> {
     let walk = sweep.walk();
-    let (name, change) = (walk.name, walk.change());
+    let (name, mut change) = (walk.name, walk.change());
+    if let Told::Each(_, PerRow::Order) = sweep.told() {
+        change += ", account_id";
+    }
     // The event's values follow those of the page and the fence.
     let audited = || counting_arm(8, "gone");
-    match (sweep, dialect) {
-        (Sweep::FinishedOrders, Dialect::Postgres) => vec![format!(
+    match (sweep, dialect, sweep.told()) {
+        (Sweep::FinishedOrders, Dialect::Postgres, _) => vec![format!(
             "-- SWEEP_{name}\nWITH gone AS ({change}), unlinked AS (DELETE FROM order_authorizations \
              WHERE order_id IN (SELECT id FROM gone)), {} SELECT id FROM gone",
             audited()
         )],
-        (_, Dialect::Postgres) if sweep.action().is_some() => {
+        (_, Dialect::Postgres, Told::Each(_, per_row)) => {
+            vec![audited_statement(&format!("-- SWEEP_{name}\n{change}"), Some(per_row))]
+        }
+        (_, Dialect::Postgres, Told::Counted(_)) => {
             vec![format!("-- SWEEP_{name}\nWITH gone AS ({change}), {} SELECT * FROM gone", audited())]
         }
-        (Sweep::FinishedOrders, Dialect::Sqlite) => vec![
+        (Sweep::FinishedOrders, Dialect::Sqlite, _) => vec![
             format!(
                 "-- SWEEP_{name}_LINKS\nDELETE FROM order_authorizations WHERE order_id IN ({}) AND {FENCE}",
                 walk.page("id", "$4")
@@ -303,37 +337,42 @@ impl Store {
         Ok(Swept { rows, next })
     }
 
-    /// Changes one page, together with its event in the audit trail. Answers how many rows it changed.
+    /// Changes one page, together with its events in the audit trail. Answers how many rows it changed.
     async fn change(&self, sweep: Sweep, values: Vec<Parameter>) -> Result<usize, StorageError> {
-        let dialect = self.dialect;
-        let event = sweep.action().map(|action| self.event(action));
-        let counted = |event: Event, rows: usize| event.detail(json!({"rows": rows}));
+        let (dialect, told) = (self.dialect, sweep.told());
+        let event = match told {
+            Told::Each(action, _) | Told::Counted(action) => Some(self.event(action)),
+            Told::Nothing => None,
+        };
         let mut texts = change_statements(sweep, dialect);
-        let rows = match texts.pop() {
+        let (rows, events) = match texts.pop() {
             Some(text) if dialect == Dialect::Postgres => {
-                let more = event.as_ref().map(counting_parameters).unwrap_or_default();
-                self.write(text, [values, more].concat()).await?.len()
+                let more = match told {
+                    Told::Each(..) => event.as_ref().map(event_parameters),
+                    Told::Counted(_) => event.as_ref().map(counting_parameters),
+                    Told::Nothing => None,
+                };
+                let rows = self.write(text, [values, more.unwrap_or_default()].concat()).await?;
+                (rows.len(), told.events(event, &rows)?)
             }
             last => {
-                let event = event.clone();
                 let work = self.transaction(Box::new(move |connection| {
                     Box::pin(async move {
-                        let mut rows = 0;
+                        let mut rows = Vec::new();
                         for text in texts.into_iter().chain(last) {
-                            rows = run(connection, text.into(), values.clone()).await?.len();
+                            rows = run(connection, text.into(), values.clone()).await?;
                         }
-                        if let Some(event) = event.filter(|_| rows > 0) {
-                            append(connection, dialect, &counted(event, rows)).await?;
+                        let events = told.events(event, &rows)?;
+                        for event in &events {
+                            append(connection, dialect, event).await?;
                         }
-                        Ok(rows)
+                        Ok((rows.len(), events))
                     })
                 }));
                 work.await?
             }
         };
-        if let Some(event) = event.filter(|_| rows > 0) {
-            audit::log(&counted(event, rows));
-        }
+        events.iter().for_each(audit::log);
         Ok(rows)
     }
 

@@ -124,8 +124,6 @@ async fn take_over(services: &Arc<Services>) -> Result<(), ServiceError> {
 fn report(kind: &'static str, (waiting, oldest): (i64, Option<Timestamp>), now: Timestamp) {
     #[expect(clippy::cast_precision_loss, reason = "a gauge")]
     metrics::gauge!("chancery_jobs_waiting", "kind" => kind).set(waiting as f64);
-    // A job that was handed back has no end of a lease to count from.
-    let oldest = oldest.filter(|oldest| oldest.micros() > 0);
     let age = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
     metrics::gauge!("chancery_jobs_oldest_seconds", "kind" => kind).set(age.as_secs_f64());
 }

@@ -6,6 +6,7 @@ mod buckets;
 mod clocks;
 mod differential;
 mod operator;
+mod renewals;
 mod stores;
 mod wire;
 

@@ -107,6 +107,7 @@ impl Tables {
             "SELECT id || outcome || coalesce(CAST(lease_until AS TEXT), '-') FROM authorizations ORDER BY id",
             "SELECT serial FROM certificates ORDER BY serial",
             "SELECT id FROM replicas ORDER BY id",
+            "SELECT action FROM audit_events ORDER BY id",
         ] {
             all.extend(self.column(sql).await);
         }

@@ -145,6 +145,7 @@ fn rows(account: &AccountId, now: Timestamp, cap: Option<u32>) -> NewOrderRows {
         not_before: None,
         not_after: None,
         replaces: None,
+        exempt: false,
         created_at: now,
         expires_at: now.plus(Duration::from_secs(3600)),
         progress: Progress::Open,
@@ -153,7 +154,7 @@ fn rows(account: &AccountId, now: Timestamp, cap: Option<u32>) -> NewOrderRows {
         authorizations: vec![(&authorization).into()],
     };
     let cap = cap.map(|most| ActiveCap { most, now });
-    NewOrderRows { order, authorizations: vec![authorization], replaces: None, cap, exempt: false }
+    NewOrderRows { order, authorizations: vec![authorization], replaces: None, cap }
 }
 
 async fn account(store: &Store) -> AccountId {

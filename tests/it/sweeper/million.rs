@@ -91,6 +91,9 @@ fn i_12_twenty_thousand_expired_orders_go_by_pages_while_clients_are_served() {
         (latencies.len() + 1).to_string()
     );
     runtime().block_on(client.read(&kept)).expect(200);
+    let told = "SELECT count(*), count(DISTINCT order_id), count(DISTINCT account_id) FROM audit_events \
+                WHERE action = 'order.expired'";
+    assert_eq!(sql(&server, told), format!("{ORDERS}|{ORDERS}|100"), "each in its own trail");
     let per_call = |statement: &str| -> (u64, f64) {
         let figures = format!(
             "SELECT calls, rows::float / calls FROM pg_stat_statements WHERE query LIKE '-- {statement}\n%' \
