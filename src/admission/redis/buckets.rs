@@ -39,6 +39,7 @@ impl RedisBuckets {
     async fn run<T: FromRedisValue>(
         &self,
         script: &Lua,
+        broken: Broken,
         keys: impl Iterator<Item = &String>,
         arguments: &[String],
     ) -> Result<T, AdmissionError> {
@@ -46,16 +47,16 @@ impl RedisBuckets {
         let keys: Vec<String> = keys.map(|key| format!("{PREFIX}{key}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
-        timeout(limit, self.call(script, &keys, &arguments))
+        timeout(limit, self.call(script, broken, &keys, &arguments))
             .await
             .unwrap_or_else(|_| Err(Failure::Late.into()))
     }
 
-    /// One call. Repeated once if the connection broke: it may have run then, and takes or gives back one use too many,
-    /// which a limit can bear and a refused client hardly; no more than the capacity passes either way.
+    /// One call.
     async fn call<T: FromRedisValue>(
         &self,
         script: &Lua,
+        broken: Broken,
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<T, AdmissionError> {
@@ -63,7 +64,7 @@ impl RedisBuckets {
         let mut live = link.usable().await?;
         let by_name = script.by_name(keys, arguments);
         let mut answer = link.run(&live, by_name.query_async(&mut live.handle.clone())).await;
-        if matches!(answer, Err(Failure::Broken(_))) {
+        if broken == Broken::Repeat && matches!(answer, Err(Failure::Broken(_))) {
             live = link.usable().await?;
             answer = link.run(&live, by_name.query_async(&mut live.handle.clone())).await;
         }
@@ -73,6 +74,16 @@ impl RedisBuckets {
         }
         Ok(answer?)
     }
+}
+
+/// What becomes of a call whose connection broke: it may have run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// Repeated, once. A use taken twice is one too many, which a limit can bear and a refused client hardly.
+    Repeat,
+    /// Left at that. A use given back twice would let more pass than the capacity (I-9); not given back, it refills. (The
+    /// client of a cluster repeats by itself, and cannot be told not to for one command.)
+    Leave,
 }
 
 fn strange() -> AdmissionError {
@@ -88,7 +99,7 @@ impl Buckets for RedisBuckets {
         };
         let arguments: Vec<String> = charges.iter().flat_map(arguments).collect();
         let keys = charges.iter().map(|charge| &charge.key);
-        let (refused, wait): (usize, u64) = self.run(&self.take, keys, &arguments).await?;
+        let (refused, wait): (usize, u64) = self.run(&self.take, Broken::Repeat, keys, &arguments).await?;
         match refused.checked_sub(1) {
             None => Ok(Taken::All),
             Some(charge) if charge < charges.len() => {
@@ -104,11 +115,12 @@ impl Buckets for RedisBuckets {
             [charge.rate.interval, charge.rate.capacity.into(), charge.cost.into()].map(|n| n.to_string())
         };
         let arguments: Vec<String> = taken().flat_map(arguments).collect();
-        self.run::<i64>(&self.refund, taken().map(|charge| &charge.key), &arguments).await.map(|_| ())
+        let keys = taken().map(|charge| &charge.key);
+        self.run::<i64>(&self.refund, Broken::Leave, keys, &arguments).await.map(|_| ())
     }
 
     async fn show(&self, keys: &[String]) -> Result<Vec<Level>, AdmissionError> {
-        let told: Vec<i64> = self.run(&self.show, keys.iter(), &[]).await?;
+        let told: Vec<i64> = self.run(&self.show, Broken::Repeat, keys.iter(), &[]).await?;
         let levels: Vec<Level> = told
             .chunks_exact(2)
             .map(|pair| match pair {

@@ -6,6 +6,7 @@ use chancery::admission::{AdmissionError, Charge, Taken};
 
 use super::stores::{DAY, Fleet, eventually, one, replica};
 use crate::admission::topologies::{start_cluster, start_sentinels};
+use crate::support::proxy::{Part, Proxy};
 use crate::support::redis::Redis;
 
 /// What must hold on every store.
@@ -235,6 +236,37 @@ async fn i_11_a_redis_that_is_away_is_said_in_time_and_found_again() {
         buckets.take(&[Charge { look: true, ..charge.clone() }]).await == Ok(Taken::All)
     })
     .await;
+}
+
+/// A connection breaks in the middle of a call: a use may be taken twice, and is never given back twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i_09_a_refund_whose_answer_is_lost_is_not_repeated() {
+    let server = Redis::start();
+    let proxy = Proxy::start(&server.url());
+    let ((_nonces, through), direct) = (replica(proxy.url()).await, Fleet::at("direct", &server.url()).await);
+    // Redis knows the script from here on: no other message names these buckets.
+    through.refund(&[one("known", 1, DAY)]).await.unwrap();
+    for (part, given_back) in [(Part::Answer, 1), (Part::Message, 0)] {
+        let charge = one(&format!("lost-{given_back}"), 5, DAY);
+        direct.drain(&charge).await;
+        let before = proxy.lost();
+        proxy.lose_next(&charge.key, part);
+        let answer = through.refund(std::slice::from_ref(&charge)).await;
+        assert!(matches!(answer, Err(AdmissionError::Unavailable(_))), "{answer:?}");
+        assert_eq!(proxy.lost(), before + 1);
+        assert_eq!(direct.drain(&charge).await.0, given_back);
+        // The next goes through.
+        eventually("the connection is back", || async {
+            through.refund(std::slice::from_ref(&charge)).await.is_ok()
+        })
+        .await;
+        assert_eq!(direct.drain(&charge).await.0, 1);
+        // A use that is taken twice, by the lost call and by the repeated one, lets nobody more pass.
+        direct.replica(0).reset(std::slice::from_ref(&charge.key)).await.unwrap();
+        proxy.lose_next(&charge.key, part);
+        assert_eq!(through.take(std::slice::from_ref(&charge)).await, Ok(Taken::All));
+        assert_eq!(direct.drain(&charge).await.0, 4 - given_back);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
