@@ -1,5 +1,5 @@
 -- Gives back what was taken from buckets, never past full (GCRA; the twin is src/admission/gcra.rs).
--- Caller: src/admission/redis/buckets.rs (when work that was paid for is refused or fails)
+-- Caller: src/admission/redis/buckets.rs (when work that was paid for is refused or fails, or a validation has not failed)
 -- KEYS any number, all different: {limits}:<limit>:<key>, as bucket_take.lua writes them
 -- ARGV three for each key: interval (µs); capacity; uses to give back
 -- Result: how many buckets had something to give back to

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::AdmissionError;
 use super::gcra::{self, Bucket, Rate};
+use crate::acme::id::ReplicaId;
 use crate::acme::time::{Clock, Timestamp};
 
 /// What is taken from one bucket, looked for in it, or given back to it.
@@ -58,6 +59,10 @@ impl Level {
 /// Buckets that all replicas share, or those of a single one. No call names a bucket twice.
 #[async_trait]
 pub trait Buckets: Send + Sync {
+    /// Tells these buckets from all others, also from those of a process that has ended: what was taken from them is
+    /// given back to none but them.
+    fn name(&self) -> &str;
+
     /// Takes all the charges or none, in one step: of any number of callers on any number of replicas exactly as many
     /// pass as the buckets hold. [`AdmissionError::Unavailable`], within about a second, if the store does not answer;
     /// whether something was taken is then unknown.
@@ -78,6 +83,7 @@ const CLEARED_AT_ONCE: usize = 64;
 
 /// Buckets in process: the twin of [`super::RedisBuckets`]. A restart fills them all.
 pub struct MemoryBuckets {
+    name: ReplicaId,
     clock: Arc<dyn Clock>,
     held: Mutex<Held>,
 }
@@ -94,7 +100,7 @@ struct Held {
 impl MemoryBuckets {
     /// Buckets that refill by `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, held: Mutex::default() }
+        Self { name: ReplicaId::new(), clock, held: Mutex::default() }
     }
 
     /// How many buckets are held: those that are not full, and some that are full and not yet cleared away.
@@ -146,6 +152,10 @@ impl Held {
 
 #[async_trait]
 impl Buckets for MemoryBuckets {
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
     async fn take(&self, charges: &[Charge]) -> Result<Taken, AdmissionError> {
         let mut held = self.lock();
         let now = self.now(&mut held);
@@ -230,10 +240,9 @@ mod tests {
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(10_000)));
         let buckets = MemoryBuckets::new(clock.clone());
         assert_eq!(buckets.take(&[charge("a", 1)]).await, Ok(Taken::All));
-        let back = MemoryBuckets {
-            clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1))),
-            held: Mutex::new(std::mem::take(&mut *buckets.lock())),
-        };
+        let held = Mutex::new(std::mem::take(&mut *buckets.lock()));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1)));
+        let back = MemoryBuckets { clock, held, ..buckets };
         let wait = Duration::from_secs(3600);
         assert_eq!(back.take(&[charge("a", 1)]).await, Ok(Taken::Refused { charge: 0, wait }));
     }

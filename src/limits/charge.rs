@@ -38,13 +38,14 @@ impl Use {
         Self::taken(Limit::DuplicateCertificates, key::identifier_set(identifiers))
     }
 
-    /// A validation that failed.
+    /// A validation that may fail: taken when it begins, and given back unless it fails.
     pub fn failed_validation(account: &AccountId, identifier: &Identifier) -> Self {
         let key = key::account_and_identifier(account, identifier);
         Self { identifier: Some(identifier.clone()), ..Self::taken(Limit::FailedValidations, key) }
     }
 
-    /// Whether another validation of each identifier may fail, with or without `*.`.
+    /// Whether another validation of each identifier may fail, with or without `*.`. It is only a look, which refuses
+    /// early what would be refused later: what is limited is what a response to a challenge takes.
     pub fn may_fail<'a>(
         account: &AccountId,
         identifiers: impl IntoIterator<Item = &'a Identifier>,

@@ -84,8 +84,16 @@ pub enum LimitError {
 #[derive(Debug, Default)]
 #[must_use = "what was charged is given back if the work it paid for is not done"]
 pub struct Held {
-    charges: Vec<Charge>,
+    charges: Vec<(Limit, Charge)>,
     local: bool,
+}
+
+impl Held {
+    /// What of it was charged to `limit`; the rest stays charged.
+    pub fn only(mut self, limit: Limit) -> Self {
+        self.charges.retain(|(charged, _)| *charged == limit);
+        self
+    }
 }
 
 /// The limits as they are in force in this replica.
@@ -149,7 +157,8 @@ impl Limits {
                 for each in uses.iter().filter(|each| !each.look) {
                     count(each.limit, if local { "degraded" } else { "allowed" });
                 }
-                Ok(Held { charges: charges.into_iter().filter(|charge| !charge.look).collect(), local })
+                let held = uses.iter().map(|each| each.limit).zip(charges);
+                Ok(Held { charges: held.filter(|(_, charge)| !charge.look).collect(), local })
             }
             Taken::Refused { charge, wait } => {
                 let (refused, rate) = (&uses[charge], charges[charge].rate);
@@ -184,27 +193,50 @@ impl Limits {
         fallback.take(charges).await.map(|taken| (taken, true)).map_err(|error| unavailable(&error))
     }
 
+    fn store(&self, local: bool) -> &dyn Buckets {
+        match &self.fallback {
+            Some(fallback) if local => fallback,
+            _ => &*self.buckets,
+        }
+    }
+
+    /// The name of the buckets that a use of `limit` was taken from, for whoever may give it back later (I-9); nothing if
+    /// the limit is off.
+    pub fn taken_from(&self, held: &Held, limit: Limit) -> Option<&str> {
+        let charged = held.charges.iter().any(|(charged, _)| *charged == limit);
+        charged.then(|| self.store(held.local).name())
+    }
+
     /// Gives back what was taken. A store that is away keeps it until the buckets refill.
     pub async fn refund(&self, held: Held) {
         if held.charges.is_empty() {
             return;
         }
-        let buckets: &dyn Buckets = match &self.fallback {
-            Some(fallback) if held.local => fallback,
-            _ => &*self.buckets,
-        };
-        if let Err(error) = buckets.refund(&held.charges).await {
+        let charges: Vec<Charge> = held.charges.into_iter().map(|(_, charge)| charge).collect();
+        if let Err(error) = self.store(held.local).refund(&charges).await {
             tracing::warn!(cause = error.cause(), "a limit's charge could not be given back");
         }
     }
 
     /// Gives one use back that was taken earlier, maybe by another replica.
     pub async fn give_back(&self, each: &Use) {
+        self.give_back_one(each, false).await;
+    }
+
+    /// The same, to the buckets of this name, or not at all: those of another process are out of reach, and what was taken
+    /// from them must not become a gift to others.
+    pub async fn give_back_to(&self, name: &str, each: &Use) {
+        if let Some(local) = [false, true].into_iter().find(|local| self.store(*local).name() == name) {
+            self.give_back_one(each, local).await;
+        }
+    }
+
+    async fn give_back_one(&self, each: &Use, local: bool) {
         let capacity = self.capacity(each.limit, &each.key);
         let Some(period) = each.limit.period().filter(|_| capacity > 0) else { return };
         let rate = Rate::per(capacity, period);
-        let charges = vec![Charge { key: each.bucket(), rate, cost: 1, look: false }];
-        self.refund(Held { charges, local: false }).await;
+        let charges = vec![(each.limit, Charge { key: each.bucket(), rate, cost: 1, look: false })];
+        self.refund(Held { charges, local }).await;
     }
 
     /// The refusal of a request that would exceed a limit; counts it.

@@ -24,6 +24,9 @@ impl Shared {
 
 #[async_trait]
 impl Buckets for Shared {
+    fn name(&self) -> &str {
+        self.buckets.name()
+    }
     async fn take(&self, charges: &[Charge]) -> Result<Taken, AdmissionError> {
         self.here()?.take(charges).await
     }
@@ -158,6 +161,41 @@ async fn what_was_charged_is_given_back() {
     limits.give_back(&uses[0]).await;
     let _ = limits.take(&uses[..1]).await.unwrap();
     refusal(limits.take(&uses[..1]).await);
+}
+
+#[tokio::test]
+async fn i_09_a_use_is_given_back_to_where_it_was_taken_or_not_at_all() {
+    let Fixture { limits, shared, .. } = fixture(1, true);
+    let (account, name) = (AccountId::new(), Identifier::Dns("a.test".to_owned()));
+    let (order, failure) = (Use::new_order(&account), Use::failed_validation(&account, &name));
+    let uses = [order.clone(), failure.clone()];
+    let here = limits.take(&uses).await.unwrap();
+    let buckets = limits.taken_from(&here, Limit::FailedValidations).unwrap().to_owned();
+    assert_eq!(limits.taken_from(&here, Limit::KeyChanges), None);
+    shared.away.store(true, Ordering::SeqCst);
+    let alone = limits.take(&uses).await.unwrap();
+    let own = limits.taken_from(&alone, Limit::FailedValidations).unwrap().to_owned();
+    assert_ne!(own, buckets);
+    shared.away.store(false, Ordering::SeqCst);
+    for elsewhere in [own.as_str(), "another process's"] {
+        limits.give_back_to(elsewhere, &failure).await;
+        refusal(limits.take(std::slice::from_ref(&failure)).await);
+    }
+    shared.away.store(true, Ordering::SeqCst);
+    let _ = limits.take(std::slice::from_ref(&failure)).await.unwrap();
+    refusal(limits.take(std::slice::from_ref(&failure)).await);
+    shared.away.store(false, Ordering::SeqCst);
+    limits.give_back_to(&buckets, &failure).await;
+    let _ = limits.take(std::slice::from_ref(&failure)).await.unwrap();
+    refusal(limits.take(std::slice::from_ref(&failure)).await);
+    // Of what was charged at once, one part alone.
+    limits.refund(here.only(Limit::NewOrders)).await;
+    refusal(limits.take(std::slice::from_ref(&failure)).await);
+    let _ = limits.take(std::slice::from_ref(&order)).await.unwrap();
+
+    let Fixture { limits, .. } = fixture(0, true);
+    let free = limits.take(&uses).await.unwrap();
+    assert_eq!(limits.taken_from(&free, Limit::FailedValidations), None, "a limit that is off");
 }
 
 #[tokio::test]

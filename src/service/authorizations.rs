@@ -31,6 +31,7 @@ pub async fn new_authorization(
     let authorization = orders::new_authorization(services, account, profile, identifier, now)?;
     let mut uses = vec![Use::new_order(&account.id)];
     if authorization.outcome == Outcome::Pending {
+        // Only a look: the response to a challenge takes the use.
         uses.extend(Use::may_fail(&account.id, [identifier]));
     }
     let held = services.limits.take(&uses).await?;

@@ -8,7 +8,7 @@ use crate::acme::account::Account;
 use crate::acme::authorization::{Authorization, AuthorizationStatus};
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::LeaseToken;
-use crate::limits::Use;
+use crate::limits::{Limit, Use};
 use crate::storage::ValidationJob;
 
 /// Starts validation, once, whatever repeats (AUT-06). Answers the authorization as it is afterwards.
@@ -32,16 +32,17 @@ pub async fn respond(
             return Err(Refusal::Malformed(detail).into());
         }
     }
+    // Taken before it can fail, so that of any number of responses at once no more fail than may (I-9).
+    let failure = Use::failed_validation(&account.id, &authorization.identifier);
+    let held = services.limits.take(&[counted, failure]).await?;
     let mut job = ValidationJob {
         authorization: authorization.clone(),
         key_thumbprint: account.key_thumbprint.clone(),
         lease: LeaseToken::new(),
         claims: 1,
+        charged: services.limits.taken_from(&held, Limit::FailedValidations).map(str::to_owned),
     };
     let until = now.plus(services.settings.lease);
-    let mut uses = vec![counted];
-    uses.extend(Use::may_fail(&account.id, [&authorization.identifier]));
-    let held = services.limits.take(&uses).await?;
     let begun = services.store.begin_validation(&job, kind, now, until).await;
     if let Ok(true) = begun {
         fault::point("validation-accepted");
@@ -52,9 +53,11 @@ pub async fn respond(
     }
     if begun.is_err() {
         limits::refund_if_not_done(services, held, &begun).await;
+        begun?;
+    } else {
+        // Another replica took a response at the same moment, or the authorization ended: this one counts as a repeat.
+        services.limits.refund(held.only(Limit::FailedValidations)).await;
     }
-    begun?;
-    // Another replica took a response at the same moment, or the authorization ended.
     let fresh = services.store.account_and_authorization(&account.id, &authorization.id).await?;
     fresh.and_then(|(_, authorization)| authorization).ok_or_else(|| Refusal::NotFound("challenge").into())
 }

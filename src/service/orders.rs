@@ -92,8 +92,9 @@ pub async fn new_order(
     })
 }
 
-/// Charges an order, and asks whether what must follow it would be let through: validations of its `new` authorizations,
-/// and a certificate for its identifiers.
+/// Charges an order, and looks whether what must follow it would be let through as things are: validations of its `new`
+/// authorizations, and a certificate for its identifiers. A look refuses early and holds nothing back: each of them takes
+/// its use when it begins.
 async fn charge(services: &Services, order: &Order, new: &[Authorization]) -> Result<Held, ServiceError> {
     let mut uses: Vec<Use> = Use::certificate(order).into_iter().map(Use::looked).collect();
     if !order.exempt {

@@ -23,18 +23,26 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub async fn run(services: Arc<Services>, job: ValidationJob) {
     let held = Held::Validation(&job);
     let turn = tokio::time::timeout(services.settings.lease / 3, services.jobs.turn()).await;
-    let Ok(Some(_turn)) = turn else { return held.hand_back(&services).await };
-    tokio::select! {
+    let Ok(Some(turn)) = turn else { return held.hand_back(&services).await };
+    let spared = tokio::select! {
         biased;
-        () = services.jobs.stopping() => held.hand_back(&services).await,
-        () = held.keep(&services) => {}
-        () = work(&services, &job) => {}
+        () = services.jobs.stopping() => return held.hand_back(&services).await,
+        () = held.keep(&services) => return,
+        spared = work(&services, &job) => spared,
+    };
+    drop(turn);
+    // The outcome is on record, by this replica and no other. If it dies here, this has cost the client one use.
+    if let (true, Some(buckets)) = (spared, &job.charged) {
+        let ValidationJob { authorization, .. } = &job;
+        let failure = Use::failed_validation(&authorization.account_id, &authorization.identifier);
+        services.limits.give_back_to(buckets, &failure).await;
     }
 }
 
-async fn work(services: &Services, job: &ValidationJob) {
+/// Whether this has recorded an outcome that is no failure of the client's.
+async fn work(services: &Services, job: &ValidationJob) -> bool {
     let authorization = &job.authorization;
-    let Some(kind) = authorization.attempted else { return };
+    let Some(kind) = authorization.attempted else { return false };
     let result = if job.claims > MAX_CLAIMS {
         Err(Problem::new(ProblemType::ServerInternal, "the validation could not be completed"))
     } else {
@@ -59,14 +67,7 @@ async fn work(services: &Services, job: &ValidationJob) {
         }
     };
     fault::point("validation-recorded");
-    if let Err(problem) = &result
-        && recorded
-        && problem.kind != ProblemType::ServerInternal
-    {
-        // Whether there was one left does not matter any more: it has failed.
-        let failed = Use::failed_validation(&authorization.account_id, &authorization.identifier);
-        let _charged = services.limits.take(&[failed]).await;
-    }
+    recorded && result.map_or_else(|problem| problem.kind == ProblemType::ServerInternal, |()| true)
 }
 
 /// Tries until there is a final result; reasons that may pass are tried again within seconds.

@@ -22,7 +22,7 @@ use crate::acme::time::Timestamp;
 statements! {
     /// The replica that accepts the response claims the job in the same statement.
     BEGIN_VALIDATION = "UPDATE authorizations SET attempted = $3, key_thumbprint = $4, lease_token = $5, \
-        lease_until = $6, claims = 1 \
+        lease_until = $6, claims = 1, charged = $8 \
         WHERE id = $1 \
         AND (account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7) IS TRUE RETURNING id";
     RENEW_VALIDATION = "UPDATE authorizations SET lease_until = $3 \
@@ -49,7 +49,7 @@ pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[
 ];
 
 const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, expires_at, token, \
-    challenge_types, attempted, validated_at, error, key_thumbprint, claims";
+    challenge_types, attempted, validated_at, error, key_thumbprint, claims, charged";
 
 /// Takes jobs whose lease has run out or was handed back, those first that nobody has had for longest.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
@@ -86,6 +86,8 @@ pub struct ValidationJob {
     pub lease: LeaseToken,
     /// How often the job was taken, this time included.
     pub claims: i64,
+    /// The buckets that a failed validation was taken from, to be given back unless it fails; nothing if it was not.
+    pub charged: Option<String>,
 }
 
 impl Store {
@@ -106,7 +108,8 @@ impl Store {
             &job.key_thumbprint,
             &job.lease,
             until,
-            now
+            now,
+            job.charged.clone()
         ];
         let event = self.event(Action::AuthorizationAccepted).account(&authorization.account_id);
         let event = event.authorization(&authorization.id).detail(json!({"type": kind.as_str()}));
@@ -243,6 +246,7 @@ fn claimed(row: &AnyRow, lease: &LeaseToken) -> Result<ValidationJob, StorageErr
     Ok(ValidationJob {
         key_thumbprint: row.try_get(13)?,
         claims: row.try_get(14)?,
+        charged: row.try_get(15)?,
         authorization,
         lease: lease.clone(),
     })

@@ -60,6 +60,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "audit", include_str!("../../migrations/0005_audit.sql")),
     (6, "renewal", include_str!("../../migrations/0006_renewal.sql")),
     (7, "content", include_str!("../../migrations/0007_content.sql")),
+    (8, "charged", include_str!("../../migrations/0008_charged.sql")),
 ];
 
 /// What follows a migration on Postgres.

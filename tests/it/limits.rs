@@ -5,6 +5,7 @@ mod addresses;
 mod buckets;
 mod clocks;
 mod differential;
+mod failures;
 mod operator;
 mod renewals;
 mod stores;

@@ -43,7 +43,7 @@ fn job() -> ValidationJob {
         error: None,
     };
     let key_thumbprint = "thumbprint".to_owned();
-    ValidationJob { authorization, key_thumbprint, lease: LeaseToken::new(), claims: 1 }
+    ValidationJob { authorization, key_thumbprint, lease: LeaseToken::new(), claims: 1, charged: None }
 }
 
 /// A job that a replica took at [`START`], until then.

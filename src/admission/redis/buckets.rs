@@ -17,6 +17,9 @@ use crate::admission::{AdmissionError, Buckets, Charge, Level, Taken};
 /// script only on keys of one slot.
 const PREFIX: &str = "{limits}:";
 
+/// One name for all: whichever Redis it is, the fleet has no other.
+const NAME: &str = "redis";
+
 /// Buckets in Redis.
 pub struct RedisBuckets {
     nonces: Arc<RedisNonces>,
@@ -92,6 +95,10 @@ fn strange() -> AdmissionError {
 
 #[async_trait]
 impl Buckets for RedisBuckets {
+    fn name(&self) -> &str {
+        NAME
+    }
+
     async fn take(&self, charges: &[Charge]) -> Result<Taken, AdmissionError> {
         let arguments = |charge: &Charge| {
             let Charge { rate, cost, look, .. } = charge;

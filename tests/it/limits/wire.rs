@@ -1,7 +1,6 @@
 //! What a client sees of limits.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -151,23 +150,11 @@ async fn fail(client: &Client, name: &str) {
     client.wait_for(&authorization, "invalid").await;
 }
 
-/// The charge follows the record of the failure: asks until it has arrived.
-async fn until_refused(client: &Client, names: &[&str]) -> Response {
-    for _ in 0..200 {
-        let answer = place(client, names).await;
-        if answer.status == 429 {
-            return answer;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never refused");
-}
-
 async fn lim_01_failed_validations_are_counted_by_account_and_identifier(server: Arc<Deployment>) {
     let (client, name, other) = (server.account().await, unique_name(), unique_name());
     fail(&client, &name).await;
     fail(&client, &name).await;
-    let answer = until_refused(&client, &[&other, &name]).await;
+    let answer = place(&client, &[&other, &name]).await;
     refused(&answer, "failed-validations");
     let problem = answer.json();
     assert_eq!(problem["subproblems"][0]["identifier"], json!({"type": "dns", "value": name}), "{answer}");
@@ -184,7 +171,7 @@ async fn lim_01_a_challenge_is_not_answered_when_too_many_validations_failed(ser
     let waiting = client.order(&[&name]).await;
     fail(&client, &name).await;
     fail(&client, &name).await;
-    until_refused(&client, &[&name]).await;
+    refused(&place(&client, &[&name]).await, "failed-validations");
     let url = waiting.authorizations().remove(0);
     let authorization = client.read(&url).await.expect(200).json();
     let challenge = challenge(&authorization, "http-01").expect("offered");
