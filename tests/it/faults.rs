@@ -22,6 +22,9 @@ use walker::{Patience, Site, Walker};
 use crate::support::chancery::Settings;
 use crate::support::run::{SplitMix, runtime};
 
+/// How many replicas there are.
+const REPLICAS: usize = 3;
+
 /// How many clients there are at a time.
 const CLIENTS: u64 = 6;
 
@@ -83,7 +86,7 @@ async fn time_to_normal(site: &Arc<Site>) -> Duration {
     }
 }
 
-async fn run(site: &Arc<Site>, fault: &Fault, seed: u64, lease: Duration) -> Row {
+async fn run(site: &Arc<Site>, fault: &Fault, seed: u64, lease: Duration, granted: usize) -> Row {
     println!("--- {}", fault.name);
     let (books, over) = (Arc::<Books>::default(), AtomicBool::new(false));
     let greed = Greed::begin(site, &books).await.expect("an account before the fault");
@@ -97,13 +100,13 @@ async fn run(site: &Arc<Site>, fault: &Fault, seed: u64, lease: Duration) -> Row
         (end, recovery)
     };
     let (_, (end, recovery), ()) = tokio::join!(loads, work, greed.grab(&over));
-    let placed = if fault.empties_redis() { 0 } else { greed.check(site, &books) };
+    let placed = if fault.empties_redis() { 0 } else { greed.check(site, &books, granted) };
     let rest = books.check(site, seed, end).await;
     let met = books.seen_so_far().iter().map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>();
     let met = if met.is_empty() { "nothing".to_owned() } else { met.join(", ") };
     let (certificates, wrong) = (books.certificates(), books.broken());
     println!(
-        "    {certificates} certificates; {recovery:.1?} to normal, {rest:.1?} to rest; met {met}; {placed} of {MOST_ORDERS} orders"
+        "    {certificates} certificates; {recovery:.1?} to normal, {rest:.1?} to rest; met {met}; {placed} of {granted} orders"
     );
     Row { name: fault.name, certificates, met, wrong, recovery, rest }
 }
@@ -133,7 +136,24 @@ fn print(rows: &[Row], seed: u64) {
     println!();
 }
 
-fn suite(chosen: impl Fn(&Fault) -> bool, lease: Duration) {
+/// What is let through while Redis is away: `refuse` nothing, or `local` what each replica counts by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Without {
+    Refuse,
+    Local,
+}
+
+impl Without {
+    /// How many orders an account may get whatever happens. A replica's own bucket lasts as long as the replica.
+    const fn granted(self) -> usize {
+        match self {
+            Self::Refuse => MOST_ORDERS,
+            Self::Local => MOST_ORDERS * (1 + REPLICAS),
+        }
+    }
+}
+
+fn suite(faults: &[Fault], lease: Duration, without: Without) {
     let seed = std::env::var("CHANCERY_TEST_FAULT_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("CHANCERY_TEST_FAULT_SEED={seed}");
@@ -142,14 +162,14 @@ fn suite(chosen: impl Fn(&Fault) -> bool, lease: Duration) {
         .through_proxy()
         .redis_through_proxy()
         .set("CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR", MOST_ORDERS.to_string())
-        .set("CHANCERY_LIMITS_WITHOUT_REDIS", "refuse")
+        .set("CHANCERY_LIMITS_WITHOUT_REDIS", if without == Without::Refuse { "refuse" } else { "local" })
+        .replicas(REPLICAS)
         .set("CHANCERY_JOB_LEASE", format!("{}ms", lease.as_millis()));
     let site = Site::start(&settings);
-    let faults: Vec<_> = inject::all().into_iter().filter(chosen).collect();
     runtime().block_on(async {
         let mut rows = Vec::new();
-        for fault in &faults {
-            rows.push(run(&site, fault, seed, lease).await);
+        for fault in faults {
+            rows.push(run(&site, fault, seed, lease, without.granted()).await);
         }
         print(&rows, seed);
         let log = site.server.log();
@@ -167,7 +187,14 @@ fn suite(chosen: impl Fn(&Fault) -> bool, lease: Duration) {
 
 #[test]
 fn the_short_run() {
-    suite(|fault| fault.short, Duration::from_secs(2));
+    let faults: Vec<_> = inject::all().into_iter().filter(|fault| fault.short).collect();
+    suite(&faults, Duration::from_secs(2), Without::Refuse);
+}
+
+/// As configured by default, replicas count by themselves while Redis is away: never more than each once its capacity.
+#[test]
+fn the_short_run_with_replicas_that_count_alone() {
+    suite(&inject::of_limits(), Duration::from_secs(2), Without::Local);
 }
 
 /// Minutes: `make test-faults`. `CHANCERY_TEST_FAULT_ONLY=Redis` runs those with that word in their name.
@@ -175,5 +202,6 @@ fn the_short_run() {
 #[ignore = "takes minutes: make test-faults"]
 fn the_whole_run() {
     let words = std::env::var("CHANCERY_TEST_FAULT_ONLY").unwrap_or_default();
-    suite(move |fault| fault.name.contains(&words), Duration::from_secs(6));
+    let faults: Vec<_> = inject::all().into_iter().filter(|fault| fault.name.contains(&words)).collect();
+    suite(&faults, Duration::from_secs(6), Without::Refuse);
 }

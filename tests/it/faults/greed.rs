@@ -41,13 +41,13 @@ impl Greed {
         .await;
     }
 
-    /// Holds that no more orders are on record than the limit grants; how many there are.
-    pub fn check(&self, site: &Site, books: &Books) -> usize {
+    /// Holds that no more orders are on record than are `granted`; how many there are.
+    pub fn check(&self, site: &Site, books: &Books, granted: usize) -> usize {
         let id = self.0.client.account().rsplit('/').next().unwrap_or_default().to_owned();
         let placed = site.server.sql(&format!("SELECT count(*) FROM orders WHERE account_id = '{id}'"));
         let placed = placed.parse().expect("a number");
-        if placed > MOST_ORDERS {
-            books.wrong("limits", format!("{placed} orders where {MOST_ORDERS} were granted"));
+        if placed > granted {
+            books.wrong("limits", format!("{placed} orders where {granted} were granted"));
         }
         placed
     }

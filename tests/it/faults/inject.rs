@@ -79,6 +79,15 @@ pub fn all() -> Vec<Fault> {
     faults
 }
 
+/// Those that have replicas count by themselves, where they may (`CHANCERY_LIMITS_WITHOUT_REDIS=local`).
+pub fn of_limits() -> Vec<Fault> {
+    let mut faults = faults! { true "Redis refuses what is asked for limits" => limits_refused; };
+    faults.extend(
+        all().into_iter().filter(|fault| fault.short && fault.name.contains("messages to Redis lost")),
+    );
+    faults
+}
+
 async fn pause(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
@@ -131,6 +140,25 @@ async fn redis_command(scene: &Scene<'_>, words: &[&str]) {
         pause(400).await;
         let _: redis::Value = scene.site.server.redis().expect("a fleet").command(words).await;
     }
+}
+
+/// Nonces are redeemed as ever, so that requests come as far as their limits.
+async fn limits_refused(scene: &Scene<'_>) {
+    let server = &scene.site.server;
+    let keys = async |pattern| {
+        let words = ["ACL", "SETUSER", "default", "resetkeys", pattern];
+        server.redis().expect("a fleet").command::<()>(&words).await;
+    };
+    let alone = |result| {
+        let name = format!("chancery_limits_total{{limit=\"new-orders\",result=\"{result}\"}}");
+        (0..server.size()).map(|replica| server.replica(replica).metric(&name)).sum::<f64>()
+    };
+    pause(500).await;
+    let before = alone("degraded");
+    keys("~{nonce}:*").await;
+    pause(4000).await;
+    keys("~*").await;
+    assert!(alone("degraded") > before, "no replica counted by itself");
 }
 
 async fn redis_stalls(scene: &Scene<'_>) {
