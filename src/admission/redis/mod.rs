@@ -166,7 +166,8 @@ impl Shared {
     }
 
     /// Reads the keys; on a new connection if there is none. The keys come first on every new connection, before any
-    /// nonce is redeemed over it: this is where a restarted or promoted server ends its epochs.
+    /// nonce is redeemed over it: this is where the epochs of a restarted or promoted server end, which accepts no nonce
+    /// of theirs before either.
     async fn renew(&self) -> Result<(), AdmissionError> {
         if let Some(live) = self.link.current() {
             return self.keys.refresh(&self.link, &live).await;
@@ -246,8 +247,6 @@ impl Shared {
             answer = self.call(&live, &keys, &arguments).await;
         }
         if answer.as_ref().is_err_and(Failure::is_missing_script) {
-            // A server that does not know the script may be a restarted or promoted one: the keys first.
-            self.keys.refresh(&self.link, &live).await?;
             let by_text = self.redeem.by_text(&keys, &arguments);
             answer = self.link.run(&live, by_text.query_async(&mut live.handle.clone())).await;
         }
