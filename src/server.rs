@@ -72,8 +72,8 @@ pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
 /// A command compares its clock with the database's once.
 async fn in_fleet_time(store: Store) -> Result<Store, StartError> {
     let clock = FleetClock::default();
-    if let Some(offset) = worker::measure_offset(&store).await? {
-        clock.set_offset_micros(offset);
+    if let Some(reading) = store.read_clock().await? {
+        clock.follow(&reading);
     }
     Ok(store.with_clock(Arc::new(clock)))
 }

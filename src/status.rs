@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::acme::time::{FleetClock, Timestamp};
+use crate::acme::time::Timestamp;
 use crate::admission::{RedisConfig, RedisNonces};
 use crate::config::{Config, Database};
 use crate::server::StartError;
@@ -54,8 +54,7 @@ async fn read_database(config: &Config) -> Result<Status, StartError> {
     if schema < LEAST_SCHEMA {
         return Err(format!("the schema is at version {schema}: run `chancery migrate` first").into());
     }
-    let now = store.database_now().await?;
-    let now = now.map_or_else(FleetClock::machine_now, Timestamp::from_micros);
+    let now = store.now().await?;
     let (validations, issuances) =
         (store.waiting_validations(now).await?, store.waiting_issuances(now).await?);
     Ok(Status {

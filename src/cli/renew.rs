@@ -7,7 +7,6 @@ use clap::Args;
 use super::Configured;
 use super::audit::serial;
 use crate::acme::certificate::Serial;
-use crate::acme::time::FleetClock;
 use crate::config::Config;
 use crate::server::{self, StartError};
 
@@ -25,9 +24,9 @@ pub struct RenewCommand {
 /// Marks the certificates; a line for each.
 pub async fn run(command: &RenewCommand, config: &Config) -> Result<String, StartError> {
     let store = server::open_store_beside(config).await?;
-    let mut said = String::new();
+    let (mut said, now) = (String::new(), store.now().await?);
     for serial in &command.serials {
-        let asked = store.ask_for_renewal(serial, FleetClock::machine_now()).await?;
+        let asked = store.ask_for_renewal(serial, now).await?;
         let outcome = if asked {
             "its window is in the past from now on"
         } else {

@@ -13,6 +13,7 @@ mod cert_manager;
 mod certificates;
 mod challenges;
 mod clients;
+mod clocks;
 mod crash;
 mod deploy;
 mod directory;
