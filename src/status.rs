@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::acme::time::Timestamp;
-use crate::admission::{RedisConfig, RedisNonces};
+use crate::admission::{AdmissionError, RedisConfig, look_at_redis};
 use crate::config::{Config, Database};
 use crate::server::StartError;
 use crate::storage::{Leader, Replica, Store};
@@ -71,12 +71,9 @@ async fn read_database(config: &Config) -> Result<Status, StartError> {
 
 async fn redis(config: &Config) -> String {
     let Some(url) = &config.redis_url else { return "not configured; nonces are kept in process".to_owned() };
-    let nonces = match RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime) {
-        Ok(nonces) => nonces,
-        Err(error) => return error.to_string(),
-    };
-    match nonces.wait_until_ready(PATIENCE).await {
+    match look_at_redis(RedisConfig::new(url.expose()), PATIENCE).await {
         Ok(()) => "ok".to_owned(),
+        Err(error @ AdmissionError::Misaddressed(_)) => error.to_string(),
         Err(error) => format!("not there: {}", error.cause()),
     }
 }

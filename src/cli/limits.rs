@@ -1,14 +1,13 @@
 //! `chancery limits`: what an operator sees and changes of rate limits.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::Configured;
 use crate::acme::id::AccountId;
-use crate::admission::{Buckets, MAX_CAPACITY, RedisBuckets, RedisConfig, RedisNonces};
+use crate::admission::{Buckets, MAX_CAPACITY, RedisBuckets, RedisConfig};
 use crate::config::Config;
 use crate::limits::{Limit, Subject, bucket, key};
 use crate::server::{self, StartError};
@@ -166,9 +165,7 @@ async fn buckets(config: &Config) -> Result<RedisBuckets, StartError> {
     let Some(url) = &config.redis_url else {
         return Err("without redis.url the server counts in its own memory: a restart forgets it all".into());
     };
-    let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
-    nonces.wait_until_ready(PATIENCE).await?;
-    Ok(RedisBuckets::beside(&Arc::clone(&nonces)))
+    Ok(RedisBuckets::alone(RedisConfig::new(url.expose()), PATIENCE).await?)
 }
 
 async fn show(config: &Config, text: &str) -> Result<String, StartError> {
