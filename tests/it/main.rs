@@ -32,6 +32,7 @@ mod k6;
 mod key_change;
 mod kit;
 mod limits;
+mod migrations;
 mod nonces;
 mod obligations;
 mod orders;
