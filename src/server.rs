@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::id::ReplicaId;
 use crate::acme::time::{Clock, FleetClock, Timestamp};
-use crate::admission::{MemoryBuckets, MemoryNonces, Nonces, RedisBuckets, RedisConfig, RedisNonces};
+use crate::admission::{
+    MemoryBuckets, MemoryNonces, Nonces, RedisBuckets, RedisConfig, RedisNonces, look_at_redis,
+};
 use crate::config::{Config, Database};
 use crate::http::{App, operations};
 use crate::limits::Limits;
@@ -72,8 +74,8 @@ pub async fn open_store_beside(config: &Config) -> Result<Store, StartError> {
 /// A command compares its clock with the database's once.
 async fn in_fleet_time(store: Store) -> Result<Store, StartError> {
     let clock = FleetClock::default();
-    if let Some(offset) = worker::measure_offset(&store).await? {
-        clock.set_offset_micros(offset);
+    if let Some(reading) = store.read_clock().await? {
+        clock.follow(&reading);
     }
     Ok(store.with_clock(Arc::new(clock)))
 }
@@ -252,11 +254,8 @@ pub async fn try_out(config: &Config) -> Vec<(&'static str, Result<(), String>)>
         outcomes.push(("database", reached.await.map_err(|error| error.to_string())));
     }
     if let Some(url) = &config.redis_url {
-        let reached = async {
-            let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
-            nonces.wait_until_ready(Duration::from_secs(3)).await
-        };
-        outcomes.push(("redis", reached.await.map_err(|error| error.cause().to_owned())));
+        let reached = look_at_redis(RedisConfig::new(url.expose()), Duration::from_secs(3)).await;
+        outcomes.push(("redis", reached.map_err(|error| error.cause().to_owned())));
     }
     outcomes
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::acme::time::{FleetClock, Timestamp};
-use crate::admission::{RedisConfig, RedisNonces};
+use crate::acme::time::Timestamp;
+use crate::admission::{AdmissionError, RedisConfig, look_at_redis};
 use crate::config::{Config, Database};
 use crate::server::StartError;
 use crate::storage::{Leader, Replica, Store};
@@ -54,8 +54,7 @@ async fn read_database(config: &Config) -> Result<Status, StartError> {
     if schema < LEAST_SCHEMA {
         return Err(format!("the schema is at version {schema}: run `chancery migrate` first").into());
     }
-    let now = store.database_now().await?;
-    let now = now.map_or_else(FleetClock::machine_now, Timestamp::from_micros);
+    let now = store.now().await?;
     let (validations, issuances) =
         (store.waiting_validations(now).await?, store.waiting_issuances(now).await?);
     Ok(Status {
@@ -72,12 +71,9 @@ async fn read_database(config: &Config) -> Result<Status, StartError> {
 
 async fn redis(config: &Config) -> String {
     let Some(url) = &config.redis_url else { return "not configured; nonces are kept in process".to_owned() };
-    let nonces = match RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime) {
-        Ok(nonces) => nonces,
-        Err(error) => return error.to_string(),
-    };
-    match nonces.wait_until_ready(PATIENCE).await {
+    match look_at_redis(RedisConfig::new(url.expose()), PATIENCE).await {
         Ok(()) => "ok".to_owned(),
+        Err(error @ AdmissionError::Misaddressed(_)) => error.to_string(),
         Err(error) => format!("not there: {}", error.cause()),
     }
 }

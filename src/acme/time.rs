@@ -1,9 +1,11 @@
 //! Instants in microseconds, and the clock that everything else is given (design I-5: one clock for the fleet).
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -76,10 +78,58 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// This machine's clock, corrected by the offset to the database's (design I-5).
+/// The database's answer to what time it is, and when, by this machine's steady clock, it was asked and had answered. It
+/// read its clock somewhere between the two.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The time by the database's clock.
+    pub database: Timestamp,
+    /// Just before the question was sent.
+    pub asked: Instant,
+    /// When the answer was there.
+    pub answered: Instant,
+}
+
+/// The database's clock (design I-5), counted on by this machine's steady clock: nothing that happens to its wall clock
+/// moves this one. Before the first reading, and beside SQLite, which has no other clock, it is the wall clock itself.
+///
+/// While the machine sleeps its steady clock stands still (Linux), so for the moment after that this one is behind. The
+/// next reading mends that; being behind takes no lease and ends no order.
 #[derive(Debug, Default)]
 pub struct FleetClock {
-    offset_micros: AtomicI64,
+    known: ArcSwapOption<Known>,
+}
+
+/// What time it was when, by the steady clock.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    time: Timestamp,
+    at: Instant,
+    /// How long the answer took that this rests on: by so much at most it was wrong.
+    round_trip: Duration,
+}
+
+impl Known {
+    fn at(&self, instant: Instant) -> Timestamp {
+        self.time.plus(instant.saturating_duration_since(self.at))
+    }
+
+    /// What is known after `reading`. The time was between what the database said and a round trip later, and is taken to
+    /// be the middle; but where a quicker answer was had before, this one only moves the clock as far as it must. So an
+    /// answer that took seconds, of a database or a machine that stalled, moves nothing that it does not prove wrong.
+    fn after(before: Option<Self>, reading: &Reading) -> Self {
+        let round_trip = reading.answered.saturating_duration_since(reading.asked);
+        let (least, most) = (reading.database, reading.database.plus(round_trip));
+        let middle = least.plus(round_trip / 2);
+        let Some(known) = before.filter(|known| known.round_trip < round_trip) else {
+            return Self { time: middle, at: reading.answered, round_trip };
+        };
+        let held = known.at(reading.answered);
+        if (least..=most).contains(&held) {
+            return known;
+        }
+        Self { time: held.clamp(least, most), at: reading.answered, round_trip }
+    }
 }
 
 impl FleetClock {
@@ -90,20 +140,24 @@ impl FleetClock {
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// Sets by how many microseconds the database's clock is ahead of this machine's.
-    pub fn set_offset_micros(&self, offset: i64) {
-        self.offset_micros.store(offset, Ordering::Relaxed);
+    /// Goes by what the database said. Not to be called by two tasks at once.
+    pub fn follow(&self, reading: &Reading) {
+        let before = self.known.load().as_deref().copied();
+        self.known.store(Some(Arc::new(Known::after(before, reading))));
     }
 
-    /// By how many microseconds the database's clock is ahead of this machine's.
-    pub fn offset_micros(&self) -> i64 {
-        self.offset_micros.load(Ordering::Relaxed)
+    /// By how many microseconds the database's clock is ahead of this machine's wall clock; 0 while it is that.
+    pub fn ahead_of_machine_micros(&self) -> i64 {
+        match self.known.load().as_deref() {
+            Some(known) => known.at(Instant::now()).0.saturating_sub(Self::machine_now().0),
+            None => 0,
+        }
     }
 }
 
 impl Clock for FleetClock {
     fn now(&self) -> Timestamp {
-        Timestamp(Self::machine_now().0.saturating_add(self.offset_micros()))
+        self.known.load().as_deref().map_or_else(Self::machine_now, |known| known.at(Instant::now()))
     }
 }
 
@@ -144,5 +198,91 @@ mod tests {
     #[test]
     fn since_never_goes_below_zero() {
         assert_eq!(Timestamp::from_seconds(1).since(Timestamp::from_seconds(5)), Duration::ZERO);
+    }
+
+    const LONG_AGO: i64 = 1_000_000_000;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    /// A reading that began `begun` seconds after `start`, took `took`, and found the database at `database` after
+    /// `LONG_AGO`.
+    fn reading(start: Instant, begun: f64, took: f64, database: f64) -> Reading {
+        let asked = start + seconds(begun);
+        let database = Timestamp::from_seconds(LONG_AGO).plus(seconds(database));
+        Reading { database, asked, answered: asked + seconds(took) }
+    }
+
+    /// What a clock that saw these readings shows `at` seconds after `start`, in seconds after `LONG_AGO`.
+    fn shown(start: Instant, readings: &[Reading], at: f64) -> f64 {
+        let known = readings.iter().fold(None, |known, each| Some(Known::after(known, each)));
+        let shown =
+            known.expect("a reading").at(start + seconds(at)).since(Timestamp::from_seconds(LONG_AGO));
+        (shown.as_secs_f64() * 1000.0).round() / 1000.0
+    }
+
+    #[test]
+    fn i_05_the_fleets_time_goes_on_by_the_steady_clock() {
+        let start = Instant::now();
+        let first = reading(start, 0.0, 0.01, 0.005);
+        assert_eq!(shown(start, &[first], 0.01), 0.01);
+        assert_eq!(shown(start, &[first], 3600.0), 3600.0);
+        // The wall clock is thirty years and more from what this clock was told: it has no part in it.
+        let clock = FleetClock::default();
+        assert_eq!(clock.ahead_of_machine_micros(), 0);
+        assert!(FleetClock::machine_now().since(clock.now()) < seconds(60.0));
+        clock.follow(&first);
+        assert!((0..60).contains(&(clock.now().seconds() - LONG_AGO)), "{}", clock.now());
+        let behind = Duration::from_micros(clock.ahead_of_machine_micros().unsigned_abs());
+        assert!(FleetClock::machine_now().minus(behind).since(clock.now()) < seconds(60.0));
+    }
+
+    #[test]
+    fn i_05_an_answer_that_was_long_in_coming_moves_the_clock_no_further_than_it_must() {
+        let start = Instant::now();
+        let quick = reading(start, 0.0, 0.002, 0.001);
+        // The database read its clock at the end of a stall, at its beginning, or in its midst.
+        for read in [10.0, 12.5, 16.0] {
+            let stalled = reading(start, 10.0, 6.0, read);
+            assert_eq!(shown(start, &[quick, stalled], 16.0), 16.0, "{read}");
+        }
+        // It proves this clock wrong: the database's was set an hour on.
+        let ahead = reading(start, 10.0, 6.0, 3616.0);
+        assert_eq!(shown(start, &[quick, ahead], 16.0), 3616.0);
+        // Or back by one.
+        let back = reading(start, 4000.0, 6.0, 400.0);
+        assert_eq!(shown(start, &[quick, back], 4006.0), 406.0);
+        // Whatever took as long or less tells more.
+        let better = reading(start, 20.0, 1.0, 3620.5);
+        assert_eq!(shown(start, &[quick, ahead, better], 21.0), 3621.0);
+        // Without anything better, half of a long wait is the best guess, until something better comes.
+        let first = reading(start, 0.0, 4.0, 0.0);
+        assert_eq!(shown(start, &[first], 4.0), 2.0);
+        assert_eq!(shown(start, &[first, reading(start, 10.0, 0.002, 10.001)], 20.0), 20.0);
+    }
+
+    #[test]
+    fn i_05_a_machine_that_slept_is_right_again_after_the_next_reading() {
+        let start = Instant::now();
+        let before = reading(start, 0.0, 0.001, 0.0005);
+        // An hour of sleep, of which the steady clock counted nothing.
+        let after = reading(start, 10.0, 0.003, 3610.0);
+        let error = shown(start, &[before, after], 10.003) - 3610.0;
+        assert!((0.0..=0.003).contains(&error), "{error}");
+    }
+
+    #[test]
+    fn i_05_a_steady_clock_that_is_fast_or_slow_is_held_to_the_databases() {
+        let start = Instant::now();
+        for drift in [0.999, 1.001] {
+            let mut readings = vec![reading(start, 0.0, 0.001, 0.0005)];
+            for round in 1..=100 {
+                let begun = f64::from(round) * 10.0;
+                readings.push(reading(start, begun, 0.005, (begun + 0.0025) * drift));
+            }
+            let error = shown(start, &readings, 1000.005) - 1000.005 * drift;
+            assert!(error.abs() < 0.006, "{error}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use metrics::{Counter, counter};
 pub use self::buckets::{Buckets, Charge, Level, MemoryBuckets, Taken};
 pub use self::gcra::{MAX_CAPACITY, Rate};
 pub use self::memory::MemoryNonces;
-pub use self::redis::{RedisBuckets, RedisConfig, RedisNonces};
+pub use self::redis::{RedisBuckets, RedisConfig, RedisNonces, look_at_redis};
 
 /// What became of a nonce that a client used (RFC 8555 §6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

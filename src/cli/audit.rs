@@ -9,7 +9,7 @@ use super::Configured;
 use crate::acme::audit::{Action, Event};
 use crate::acme::certificate::Serial;
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
-use crate::acme::time::{FleetClock, Timestamp};
+use crate::acme::time::Timestamp;
 use crate::config::{self, Config, Database};
 use crate::server::{self, StartError};
 use crate::storage::{Store, Trail};
@@ -78,7 +78,7 @@ fn span(text: &str) -> Result<Duration, String> {
 /// Writes what the trail has, oldest first, a line an event. Answers how many there were.
 pub async fn run(command: &AuditCommand, config: &Config, out: &mut impl Write) -> Result<usize, StartError> {
     let store = open(config).await?;
-    let now = store.database_now().await?.map_or_else(FleetClock::machine_now, Timestamp::from_micros);
+    let now = store.now().await?;
     let from = command.since.map_or(Timestamp::from_micros(0), |since| now.minus(since));
     let About { account, order, serial, all: _ } = &command.about;
     if let Some(order) = order {

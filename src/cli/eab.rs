@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Configured;
 use crate::acme::external_account::ExternalAccountKey;
 use crate::acme::id::ExternalAccountKid;
-use crate::acme::time::{FleetClock, Timestamp};
+use crate::acme::time::Timestamp;
 use crate::config::{self, Config};
 use crate::server::{self, StartError};
 use crate::service::external_accounts::{self, GivenKey, NewKey};
@@ -134,7 +134,7 @@ pub async fn run(command: &EabCommand, config: &Config) -> Result<String, StartE
     }
     let store = server::open_store_beside(config).await?;
     // Expiry goes by the fleet's clock, which is the database's.
-    let now = store.database_now().await?.map_or_else(FleetClock::machine_now, Timestamp::from_micros);
+    let now = store.now().await?;
     match command {
         EabCommand::Create(create) => self::create(create, config, &store, now).await,
         EabCommand::List(_) => list(&store, now).await,

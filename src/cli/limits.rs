@@ -1,20 +1,18 @@
 //! `chancery limits`: what an operator sees and changes of rate limits.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::Configured;
 use crate::acme::id::AccountId;
-use crate::acme::time::{FleetClock, Timestamp};
-use crate::admission::{Buckets, MAX_CAPACITY, RedisBuckets, RedisConfig, RedisNonces};
+use crate::admission::{Buckets, MAX_CAPACITY, RedisBuckets, RedisConfig};
 use crate::config::Config;
 use crate::limits::{Limit, Subject, bucket, key};
 use crate::server::{self, StartError};
 use crate::service;
-use crate::storage::{LimitOverride, LimitUse, Store};
+use crate::storage::{LimitOverride, LimitUse};
 
 /// How long the command waits for Redis.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -124,7 +122,7 @@ pub async fn run(config: &Config, command: &LimitsCommand) -> Result<String, Sta
                 capacity: set.capacity,
             };
             let store = server::open_store_beside(config).await?;
-            store.set_limit_override(&new, now(&store).await?).await?;
+            store.set_limit_override(&new, store.now().await?).await?;
             Ok(format!("{} {key} {}\n", new.limit, new.capacity))
         }
         LimitsCommand::Override(OverrideCommand::Remove(remove)) => {
@@ -136,11 +134,6 @@ pub async fn run(config: &Config, command: &LimitsCommand) -> Result<String, Sta
             Err(format!("{key} has no override of {}", remove.limit.name()).into())
         }
     }
-}
-
-async fn now(store: &Store) -> Result<Timestamp, StartError> {
-    let database = store.database_now().await?;
-    Ok(database.map_or_else(FleetClock::machine_now, Timestamp::from_micros))
 }
 
 fn key_of(limit: Limit, text: &str) -> Result<String, StartError> {
@@ -172,15 +165,13 @@ async fn buckets(config: &Config) -> Result<RedisBuckets, StartError> {
     let Some(url) = &config.redis_url else {
         return Err("without redis.url the server counts in its own memory: a restart forgets it all".into());
     };
-    let nonces = RedisNonces::connect(RedisConfig::new(url.expose()), config.nonce_lifetime)?;
-    nonces.wait_until_ready(PATIENCE).await?;
-    Ok(RedisBuckets::beside(&Arc::clone(&nonces)))
+    Ok(RedisBuckets::alone(RedisConfig::new(url.expose()), PATIENCE).await?)
 }
 
 async fn show(config: &Config, text: &str) -> Result<String, StartError> {
     let found = matching(text)?;
     let store = server::open_store_beside(config).await?;
-    let (overrides, now) = (store.limit_overrides().await?, now(&store).await?);
+    let (overrides, now) = (store.limit_overrides().await?, store.now().await?);
     let buckets = buckets(config).await?;
     let mut shown = String::new();
     for (limit, key) in found {

@@ -7,7 +7,6 @@ use clap::Args;
 use super::Configured;
 use super::audit::serial;
 use crate::acme::certificate::Serial;
-use crate::acme::time::{FleetClock, Timestamp};
 use crate::config::Config;
 use crate::server::{self, StartError};
 
@@ -25,8 +24,7 @@ pub struct RenewCommand {
 /// Marks the certificates; a line for each.
 pub async fn run(command: &RenewCommand, config: &Config) -> Result<String, StartError> {
     let store = server::open_store_beside(config).await?;
-    let now = store.database_now().await?.map_or_else(FleetClock::machine_now, Timestamp::from_micros);
-    let mut said = String::new();
+    let (mut said, now) = (String::new(), store.now().await?);
     for serial in &command.serials {
         let asked = store.ask_for_renewal(serial, now).await?;
         let outcome = if asked {

@@ -27,6 +27,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sqlx::Connection;
 use sqlx::any::AnyRow;
@@ -46,7 +47,7 @@ pub use orders::{ActiveCap, NewOrderRows, Placing};
 pub use replicas::Replica;
 pub use sweeps::{Cursor, Sweep, Swept};
 
-use crate::acme::time::FleetClock;
+use crate::acme::time::{FleetClock, Reading, Timestamp};
 use loan::{Connections, in_time};
 use statement::{Parameter, Text};
 use writer::{Work, Writer};
@@ -179,10 +180,20 @@ impl Store {
         Ok(())
     }
 
-    /// The database's time in microseconds since the epoch, or `None` where it is this machine's own (I-5).
-    pub async fn database_now(&self) -> Result<Option<i64>, StorageError> {
+    /// What the database says of the time, or `None` where its clock is this machine's own (I-5).
+    pub async fn read_clock(&self) -> Result<Option<Reading>, StorageError> {
+        // The wait for a connection is no part of the question's way.
         let mut connection = self.connections.take().await?;
-        in_time(self.dialect.now(&mut connection)).await
+        let asked = Instant::now();
+        let now = in_time(self.dialect.now(&mut connection)).await;
+        let answered = Instant::now();
+        let now = connection.ended(now)?;
+        Ok(now.map(|micros| Reading { database: Timestamp::from_micros(micros), asked, answered }))
+    }
+
+    /// The time by the database's clock; by this machine's where it has no other (I-5).
+    pub async fn now(&self) -> Result<Timestamp, StorageError> {
+        Ok(self.read_clock().await?.map_or_else(FleetClock::machine_now, |reading| reading.database))
     }
 
     /// How many connections are open, and how many of those are idle.
@@ -198,7 +209,7 @@ impl Store {
     ) -> Result<Vec<AnyRow>, StorageError> {
         let text = text.into();
         let mut connection = self.connections.take().await?;
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let result = in_time(statement::run(&mut connection, text.clone(), parameters.clone())).await;
         let result = connection.ended(result);
         let failed_at_once =

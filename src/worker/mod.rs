@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acme::time::{FleetClock, Timestamp};
 use crate::service::{ServiceError, Services, crls, finalize, limits, validate};
-use crate::storage::{Replica, StorageError, Store};
+use crate::storage::Replica;
 
 pub use sweeper::{Retention, lag};
 
@@ -29,6 +29,8 @@ const OVERRIDES_TICK: Duration = Duration::from_secs(2);
 
 /// How often the clock is compared, and the CRL looked at.
 const SLOW_TICK: Duration = Duration::from_secs(10);
+/// How soon it is seen that this machine slept, or that its wall clock was set.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// What a replica needs to know for its work.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ pub async fn run(
     let sweeping = sweeper::Sweeper::new(&services, config.retention, terms).run(config.sweep_interval);
     let announcing = leader::announce(&services, config.replica.clone(), stop.clone());
     let jobs = every(config.tick, &stop, || take_over(&services));
-    let clocks = every(SLOW_TICK, &stop, || compare_clocks(&services, &clock));
+    let clocks = keep_time(&services, &clock, &stop);
     let overrides = every(OVERRIDES_TICK, &stop, || limits::refresh_overrides(&services));
     let lists = async {
         loop {
@@ -128,24 +130,37 @@ fn report(kind: &'static str, (waiting, oldest): (i64, Option<Timestamp>), now: 
     metrics::gauge!("chancery_jobs_oldest_seconds", "kind" => kind).set(age.as_secs_f64());
 }
 
-/// Measures how far the database's clock is ahead of this machine's, and goes by the database's from then on.
+/// Compares the clocks every few seconds; at once when this machine's wall clock and its steady one have come apart, for
+/// then it may have slept, and the steady clock, by which the fleet's time is counted on, stood still.
+async fn keep_time(services: &Services, clock: &FleetClock, stop: &CancellationToken) {
+    let mut compared = tokio::time::Instant::now();
+    let mut ahead = clock.ahead_of_machine_micros();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(GLANCE) => {}
+        }
+        let apart = Duration::from_micros(clock.ahead_of_machine_micros().abs_diff(ahead));
+        if apart < LARGE_OFFSET && compared.elapsed() < SLOW_TICK {
+            continue;
+        }
+        compared = tokio::time::Instant::now();
+        match compare_clocks(services, clock).await {
+            Ok(()) => ahead = clock.ahead_of_machine_micros(),
+            Err(error) => tracing::warn!(%error, "the clock could not be compared with the database's yet"),
+        }
+    }
+}
+
+/// Goes by the database's clock, and says how far it is ahead of this machine's.
 pub async fn compare_clocks(services: &Services, clock: &FleetClock) -> Result<(), ServiceError> {
-    let offset = measure_offset(&services.store).await?;
-    let Some(offset) = offset else { return Ok(()) };
-    clock.set_offset_micros(offset);
-    let seconds = Duration::from_micros(offset.unsigned_abs()).as_secs_f64();
-    metrics::gauge!("chancery_clock_offset_seconds").set(if offset < 0 { -seconds } else { seconds });
-    if Duration::from_micros(offset.unsigned_abs()) > LARGE_OFFSET {
+    let Some(reading) = services.store.read_clock().await? else { return Ok(()) };
+    clock.follow(&reading);
+    let ahead = clock.ahead_of_machine_micros();
+    let seconds = Duration::from_micros(ahead.unsigned_abs()).as_secs_f64();
+    metrics::gauge!("chancery_clock_offset_seconds").set(if ahead < 0 { -seconds } else { seconds });
+    if Duration::from_micros(ahead.unsigned_abs()) > LARGE_OFFSET {
         tracing::warn!(offset_seconds = seconds, "this machine's clock differs from the database's");
     }
     Ok(())
-}
-
-/// By how many microseconds the database's clock is ahead of this machine's; `None` where it is this machine's.
-pub async fn measure_offset(store: &Store) -> Result<Option<i64>, StorageError> {
-    let before = FleetClock::machine_now();
-    let Some(database) = store.database_now().await? else { return Ok(None) };
-    let after = FleetClock::machine_now();
-    let middle = before.plus(after.since(before) / 2);
-    Ok(Some(database - middle.micros()))
 }

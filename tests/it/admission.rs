@@ -1,6 +1,7 @@
 //! Nonces on both stores: the same suite on Redis and in process.
 
 mod faults;
+mod looking;
 mod scripts;
 pub(crate) mod topologies;
 

@@ -11,7 +11,7 @@ use crate::faults::walker::Site;
 use crate::faults::{Books, load};
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::haproxy::Haproxy;
-use crate::support::run::runtime;
+use crate::support::run::{SOON, runtime};
 
 #[test]
 fn three_replicas_rolled_twice_under_load_fail_no_flow() {
@@ -49,6 +49,64 @@ fn three_replicas_rolled_twice_under_load_fail_no_flow() {
         for what in ["cut", "502 or 504", "503 of the balancer"] {
             assert_eq!(seen.get(what), None, "{what}: {seen:?}");
         }
+    });
+}
+
+/// What later versions might add, by their `chancery migrate`, while replicas of this one run: one table that is in use each.
+const LATER_MIGRATIONS: [&str; 2] = [
+    "ALTER TABLE accounts ADD COLUMN later BIGINT NOT NULL DEFAULT 7",
+    "ALTER TABLE orders ADD COLUMN later TEXT; \
+     CREATE INDEX orders_later ON orders (later) WHERE later IS NOT NULL; \
+     CREATE TABLE of_later (id TEXT PRIMARY KEY, at BIGINT NOT NULL); \
+     INSERT INTO of_later VALUES ('first', 1)",
+];
+
+fn apply_later_migrations(server: &Deployment) {
+    for (version, migration) in (9998..).zip(LATER_MIGRATIONS) {
+        server.sql(&format!(
+            "BEGIN; {migration}; \
+             INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             SELECT {version}, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1; COMMIT"
+        ));
+    }
+}
+
+#[test]
+fn the_schema_of_a_later_version_comes_under_running_replicas_and_no_flow_fails() {
+    let site = Site::start_behind(&Settings::new(), Haproxy::start_without_retries);
+    runtime().block_on(async {
+        let (books, over) = (Arc::<Books>::default(), AtomicBool::new(false));
+        let loads = join_all((0..4).map(|seed| load(&site, &books, &over, seed)));
+        let more = async |count: usize| {
+            let (begun, before) = (Instant::now(), books.certificates());
+            while books.certificates() < before + count {
+                assert!(begun.elapsed() < SOON, "certificates are issued");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let migrating = async {
+            // Every replica has prepared its statements by then.
+            more(20).await;
+            let apart = Arc::clone(&site);
+            tokio::task::spawn_blocking(move || apply_later_migrations(&apart.server))
+                .await
+                .expect("applied");
+            more(30).await;
+            over.store(true, Ordering::Relaxed);
+            Instant::now()
+        };
+        let (_, end) = tokio::join!(loads, migrating);
+        let seen = books.seen_so_far();
+        assert!(seen.is_empty(), "clients met {seen:?}");
+        books.check(&site, 1, end).await;
+        let wrong = books.broken();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert_eq!(site.server.sql("SELECT count(*) > 0 FROM orders WHERE later IS NULL"), "t");
+        let log = site.server.log();
+        let bad = log.lines().find(|line| {
+            [" ERROR ", "\"ERROR\"", "cached plan", "deadlock"].iter().any(|bad| line.contains(bad))
+        });
+        assert_eq!(bad, None);
     });
 }
 

@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use redis::FromRedisValue;
 use tokio::time::timeout;
 
-use super::RedisNonces;
-use super::link::{Failure, GRACE};
+use super::link::{Failure, GRACE, Link};
+use super::look::reach;
 use super::script::Lua;
+use super::{RedisConfig, RedisNonces};
 use crate::admission::{AdmissionError, Buckets, Charge, Level, Taken};
 
 /// Begins the key of every bucket. One hash tag for all: a call may take from several buckets, and a Redis Cluster runs a
@@ -22,7 +23,10 @@ const NAME: &str = "redis";
 
 /// Buckets in Redis.
 pub struct RedisBuckets {
-    nonces: Arc<RedisNonces>,
+    link: Arc<Link>,
+    /// Who finds a new connection when the present one is lost; nobody for a command, which ends then.
+    _keeper: Option<Arc<RedisNonces>>,
+    response_timeout: Duration,
     take: Lua,
     refund: Lua,
     show: Lua,
@@ -31,8 +35,22 @@ pub struct RedisBuckets {
 impl RedisBuckets {
     /// Buckets over the connection of `nonces`, which lives on at least as long.
     pub fn beside(nonces: &Arc<RedisNonces>) -> Self {
+        let shared = &nonces.shared;
+        Self::over(Arc::clone(&shared.link), Some(Arc::clone(nonces)), shared.response_timeout)
+    }
+
+    /// Buckets over one connection of their own, for a command that ends by itself. `limit` is how long that connection
+    /// is tried for. The keys of nonces are left alone.
+    pub async fn alone(config: RedisConfig, limit: Duration) -> Result<Self, AdmissionError> {
+        let response_timeout = config.response_timeout;
+        Ok(Self::over(Arc::new(reach(config, limit).await?), None, response_timeout))
+    }
+
+    fn over(link: Arc<Link>, keeper: Option<Arc<RedisNonces>>, response_timeout: Duration) -> Self {
         Self {
-            nonces: Arc::clone(nonces),
+            link,
+            _keeper: keeper,
+            response_timeout,
             take: Lua::new(include_str!("../../../lua/bucket_take.lua")),
             refund: Lua::new(include_str!("../../../lua/bucket_refund.lua")),
             show: Lua::new(include_str!("../../../lua/bucket_show.lua")),
@@ -46,7 +64,7 @@ impl RedisBuckets {
         keys: impl Iterator<Item = &String>,
         arguments: &[String],
     ) -> Result<T, AdmissionError> {
-        let limit = self.nonces.shared.response_timeout + GRACE;
+        let limit = self.response_timeout + GRACE;
         let keys: Vec<String> = keys.map(|key| format!("{PREFIX}{key}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
@@ -63,7 +81,7 @@ impl RedisBuckets {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<T, AdmissionError> {
-        let link = &self.nonces.shared.link;
+        let link = &self.link;
         let mut live = link.usable().await?;
         let by_name = script.by_name(keys, arguments);
         let mut answer = link.run(&live, by_name.query_async(&mut live.handle.clone())).await;
@@ -139,7 +157,7 @@ impl Buckets for RedisBuckets {
     }
 
     async fn reset(&self, keys: &[String]) -> Result<(), AdmissionError> {
-        let link = &self.nonces.shared.link;
+        let link = &self.link;
         for key in keys {
             let live = link.usable().await?;
             let command = redis::cmd("DEL").arg(format!("{PREFIX}{key}")).to_owned();

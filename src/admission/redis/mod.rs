@@ -9,6 +9,7 @@ mod buckets;
 mod connection;
 mod keys;
 mod link;
+mod look;
 mod script;
 
 use std::fmt;
@@ -26,6 +27,8 @@ pub use self::buckets::RedisBuckets;
 use self::connection::{Connector, Handle, Patience};
 use self::keys::{KEYS, Keys};
 use self::link::{Failure, GRACE, Link, Live};
+use self::look::ask_for_keys;
+pub use self::look::look_at_redis;
 use self::script::Lua;
 use super::nonce::{Nonce, random};
 use super::{AdmissionError, Counters, NonceRefusal, Nonces, Redemption};
@@ -78,7 +81,7 @@ pub struct RedisNonces {
 }
 
 struct Shared {
-    link: Link,
+    link: Arc<Link>,
     keys: Keys,
     redeem: Lua,
     lifetime: Duration,
@@ -95,7 +98,7 @@ impl RedisNonces {
         let patience = Patience { connect: config.connect_timeout, response: config.response_timeout };
         let connector = Connector::new(Address::parse(&config.url)?, patience)?;
         let shared = Arc::new(Shared {
-            link: Link::new(connector),
+            link: Arc::new(Link::new(connector)),
             keys: Keys::new(lifetime),
             redeem: Lua::new(include_str!("../../../lua/nonce_redeem.lua")),
             lifetime,
@@ -166,35 +169,16 @@ impl Shared {
     }
 
     /// Reads the keys; on a new connection if there is none. The keys come first on every new connection, before any
-    /// nonce is redeemed over it: this is where a restarted or promoted server ends its epochs.
+    /// nonce is redeemed over it: this is where the epochs of a restarted or promoted server end, which accepts no nonce
+    /// of theirs before either.
     async fn renew(&self) -> Result<(), AdmissionError> {
         if let Some(live) = self.link.current() {
             return self.keys.refresh(&self.link, &live).await;
         }
         let live = self.link.open().await?;
         self.keys.refresh(&self.link, &live).await?;
-        self.warn_of_eviction(&live).await;
+        warn_of_eviction(&self.link, &live).await;
         self.link.publish(live)
-    }
-
-    /// Warns if Redis may throw spent marks away early to save memory: nonces could then be used twice. (Not asked on
-    /// a cluster, where every node may be set differently.)
-    async fn warn_of_eviction(&self, live: &Live) {
-        let Handle::Direct(mut connection) = live.handle.clone() else { return };
-        let asked = redis::cmd("INFO").arg("memory").to_owned();
-        let Ok(memory) = self.link.run(live, asked.query_async::<String>(&mut connection)).await else {
-            return;
-        };
-        let field = |name: &str| memory.lines().find_map(|line| line.strip_prefix(name));
-        match field("maxmemory_policy:").map(str::trim) {
-            Some(policy) if policy != "noeviction" && field("maxmemory:").map(str::trim) != Some("0") => {
-                tracing::warn!(
-                    policy,
-                    "Redis's maxmemory-policy must be noeviction, or nonces may be used twice"
-                );
-            }
-            _ => {}
-        }
     }
 
     async fn spend(&self, text: &str) -> Result<Redemption, AdmissionError> {
@@ -246,8 +230,6 @@ impl Shared {
             answer = self.call(&live, &keys, &arguments).await;
         }
         if answer.as_ref().is_err_and(Failure::is_missing_script) {
-            // A server that does not know the script may be a restarted or promoted one: the keys first.
-            self.keys.refresh(&self.link, &live).await?;
             let by_text = self.redeem.by_text(&keys, &arguments);
             answer = self.link.run(&live, by_text.query_async(&mut live.handle.clone())).await;
         }
@@ -257,6 +239,26 @@ impl Shared {
     async fn call(&self, live: &Live, keys: &[&str], arguments: &[&[u8]]) -> Result<i64, Failure> {
         let by_name = self.redeem.by_name(keys, arguments);
         self.link.run(live, by_name.query_async(&mut live.handle.clone())).await
+    }
+}
+
+/// Warns if Redis may throw spent marks away early to save memory: nonces could then be used twice. (Not asked on
+/// a cluster, where every node may be set differently.)
+async fn warn_of_eviction(link: &Link, live: &Live) {
+    let Handle::Direct(mut connection) = live.handle.clone() else { return };
+    let asked = redis::cmd("INFO").arg("memory").to_owned();
+    let Ok(memory) = link.run(live, asked.query_async::<String>(&mut connection)).await else {
+        return;
+    };
+    let field = |name: &str| memory.lines().find_map(|line| line.strip_prefix(name));
+    match field("maxmemory_policy:").map(str::trim) {
+        Some(policy) if policy != "noeviction" && field("maxmemory:").map(str::trim) != Some("0") => {
+            tracing::warn!(
+                policy,
+                "Redis's maxmemory-policy must be noeviction, or nonces may be used twice"
+            );
+        }
+        _ => {}
     }
 }
 
@@ -290,9 +292,7 @@ impl Nonces for RedisNonces {
     async fn ping(&self) -> Result<(), AdmissionError> {
         let Shared { link, .. } = &*self.shared;
         let live = link.usable().await?;
-        // Not PING: on a cluster that would ask all nodes, and only the one with the keys matters.
-        let asked = redis::cmd("PTTL").arg(KEYS).to_owned();
-        link.run(&live, asked.query_async::<i64>(&mut live.handle.clone())).await?;
+        ask_for_keys(link, &live).await?;
         self.mint_check()
     }
 }

@@ -63,6 +63,58 @@ async fn i_07_a_redis_restarted_from_an_old_dump_readmits_nothing() {
     assert_eq!(c.redeem(&a.mint().unwrap()).await, ACCEPTED);
 }
 
+/// As on a Redis Cluster, whose fail-over and way back no connection notices: the process is the same, and knows the
+/// scripts.
+#[tokio::test]
+async fn i_07_a_master_that_was_demoted_and_promoted_again_readmits_nothing() {
+    let start = || Redis::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let (server, other) = (start(), start());
+    let follow = async |of: &Redis, master: &Redis| {
+        of.command::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
+        eventually("it follows", || async {
+            of.command::<String>(&["INFO", "replication"]).await.contains("master_link_status:up")
+        })
+        .await;
+    };
+    follow(&other, &server).await;
+    // The keys are read once, and then only when a nonce's epoch is over.
+    let lifetime = Duration::from_secs(600);
+    let config =
+        RedisConfig { refresh_interval: Duration::from_secs(3600), ..RedisConfig::new(server.url()) };
+    let nonces = RedisNonces::connect(config, lifetime).unwrap();
+    nonces.wait_until_ready(Duration::from_secs(10)).await.unwrap();
+    let (unspent, spent, loads) = (nonces.mint().unwrap(), nonces.mint().unwrap(), nonces.mint().unwrap());
+    assert_eq!(nonces.redeem(&loads).await, ACCEPTED);
+    eventually("the other has the first mark", || async { other.keys().await.len() == 2 }).await;
+    other.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    // A mark that the new master never sees, and that the old one loses when it follows.
+    assert_eq!(nonces.redeem(&spent).await, ACCEPTED);
+    let field = ["HGET", "{nonce}:keys", "server"];
+    let before: String = server.command(&field).await;
+    follow(&server, &other).await;
+    server.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    assert_eq!(server.keys().await.len(), 2, "the keys and the first mark");
+    assert_eq!(server.command::<String>(&field).await, before, "nobody has ended the epochs yet");
+    let clients: String = server.command(&["CLIENT", "LIST"]).await;
+    assert!(clients.contains("cmd=evalsha"), "the connection has lived on: {clients}");
+    for nonce in [&spent, &unspent] {
+        assert_eq!(nonces.redeem(nonce).await, refused(NonceRefusal::Forged));
+    }
+    assert_eq!(nonces.redeem(&nonces.mint().unwrap()).await, ACCEPTED);
+}
+
+/// Replicas of an earlier program are beside this one during an upgrade; it kept no replication id.
+#[tokio::test]
+async fn keys_of_an_earlier_program_are_gone_by_and_completed() {
+    let server = Redis::start();
+    let earlier = replica(&server.url(), LIFETIME).await;
+    let nonce = earlier.mint().unwrap();
+    server.command::<()>(&["HDEL", "{nonce}:keys", "replid"]).await;
+    let later = replica(&server.url(), LIFETIME).await;
+    assert_eq!(later.redeem(&nonce).await, ACCEPTED);
+    assert_eq!(epoch(&later.mint().unwrap()), epoch(&nonce));
+}
+
 #[tokio::test]
 async fn i_11_a_killed_redis_is_said_fast_and_found_again() {
     let server = Redis::start();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::books::Books;
 use super::walker::{Patience, Site, Walker};
+use crate::support::faketime;
 use crate::support::responder::Reply;
 use crate::support::run::{SOON, SplitMix};
 
@@ -247,11 +248,7 @@ async fn terminated(scene: &Scene<'_>) {
 }
 
 async fn clocks_apart(scene: &Scene<'_>) {
-    let library = std::fs::read_dir("/usr/lib").expect("a system").flatten().find_map(|architecture| {
-        let library = architecture.path().join("faketime/libfaketimeMT.so.1");
-        library.exists().then(|| library.display().to_string())
-    });
-    let library = library.expect("Debian's faketime is installed");
+    let library = faketime::library();
     for (replica, offset) in [(1, "+10m"), (2, "-10m")] {
         let library = library.clone();
         apart(scene, move |site| {

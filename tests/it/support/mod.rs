@@ -5,6 +5,7 @@ pub mod bind;
 pub mod certificate;
 pub mod chancery;
 pub mod client;
+pub mod faketime;
 pub mod flows;
 pub mod foreign;
 pub mod haproxy;
