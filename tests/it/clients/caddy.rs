@@ -214,19 +214,22 @@ impl Caddy<'_> {
         Process::start(&self.program, arguments, &surroundings(&self.site.home), &log)
     }
 
-    /// Waits until Caddy has stored a certificate, another one than `last`.
+    /// Waits until Caddy has stored a certificate, another one than `last`, and all that goes with it: stopped before, it
+    /// may complain at its next start.
     fn wait_for_certificate(&self, caddy: &Process, profile: &str, name: &str, last: Option<&Certificate>) {
         let last = last.map(Certificate::pem);
         wait_until("Caddy has a certificate", || {
             assert!(caddy.is_running(), "Caddy ended: {}", caddy.log());
-            // It may be stopped while it still tidies a lock away, and says so; that is its own affair.
+            // Debian's, stopped as soon as a lock is away, may try to remove it again, and says so.
             let is_failure = |line: &&str| {
                 line.contains("\"level\":\"error\"") && !line.contains("\"signal\":\"SIGTERM\"")
             };
             let failure = caddy.log().lines().find(is_failure).map(str::to_owned);
             assert_eq!(failure, None, "Caddy is content");
             let stored = std::fs::read_to_string(self.file(profile, name)).ok();
-            stored.is_some_and(|stored| stored.ends_with("-----\n") && Some(stored) != last)
+            // It holds the lock until all is written.
+            let lock = self.site.home.join(format!("store/locks/issue_cert_{name}.lock"));
+            stored.is_some_and(|stored| stored.ends_with("-----\n") && Some(stored) != last) && !lock.exists()
         });
     }
 
