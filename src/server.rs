@@ -2,6 +2,7 @@
 
 mod certificate;
 mod descriptors;
+mod first_steps;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -341,7 +342,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     }
     tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ops = %config.ops_listen, "serving");
     if local {
-        print_first_steps(&config, &services.urls);
+        first_steps::print(&config, &services.urls);
     }
 
     wait_for_end(&config, &services.jobs).await?;
@@ -376,21 +377,4 @@ async fn wait_for_end(config: &Config, jobs: &Jobs) -> Result<(), StartError> {
         () = tokio::time::sleep(config.shutdown_delay) => {}
     }
     Ok(())
-}
-
-/// What `serve --local` tells a newcomer: two lines to paste.
-#[expect(clippy::print_stdout, reason = "these lines are for a person at a terminal")]
-fn print_first_steps(config: &Config, urls: &Urls) {
-    let directory = urls.directory(None);
-    let root = std::path::absolute(config.data_dir.join("root.pem")).unwrap_or_default();
-    let root = root.display();
-    let port = config.validation.http01_port;
-    println!(
-        "\nChancery serves {directory}\nClients trust    {root}\n\nA first certificate, with lego:\n\n  \
-         LEGO_CA_CERTIFICATES={root} lego --server {directory} --accept-tos --email you@example.org \
-         --path lego-data --domains app.localhost --http --http.port :{port} run\n\nor with certbot:\n\n  \
-         REQUESTS_CA_BUNDLE={root} certbot certonly --non-interactive --agree-tos --email you@example.org \
-         --server {directory} --config-dir certbot-data --work-dir certbot-data --logs-dir certbot-data \
-         --standalone --http-01-port {port} --domains app.localhost\n"
-    );
 }

@@ -213,7 +213,11 @@ fn instructions(key: &ExternalAccountKey, secret: &str, directory: &str) -> Stri
     let kid = &key.kid;
     format!(
         "
-lego:
+lego 5:
+  lego run --server {directory} --accept-tos --email you@example.org \\
+    --eab --eab.kid {kid} --eab.hmac {secret} --domains NAME --http
+
+lego 4 (Debian's):
   lego --server {directory} --accept-tos --email you@example.org \\
     --eab --kid {kid} --hmac {secret} --domains NAME --http run
 
@@ -290,6 +294,7 @@ mod tests {
             "{text}"
         );
         for part in [
+            format!("--eab --eab.kid {} --eab.hmac SECRET", key.kid),
             format!("--eab --kid {} --hmac SECRET", key.kid),
             format!("--eab-kid {} --eab-hmac-key SECRET", key.kid),
             format!("keyID: {}", key.kid),

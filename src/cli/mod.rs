@@ -27,7 +27,10 @@ const EXAMPLES: &str = "\
 First run, with challenges on ports that need no privileges:
   chancery serve --local
 
-A certificate from it, by lego, for a name that is this machine:
+A certificate from it, by lego 5, for a name that is this machine:
+  LEGO_CA_CERTIFICATES=chancery-data/root.pem lego run --server https://localhost:14000/directory --accept-tos \\
+    --email me@example.com --domains first.localhost --http --http.address :5002
+The same by lego 4 (Debian's):
   LEGO_CA_CERTIFICATES=chancery-data/root.pem lego --server https://localhost:14000/directory --accept-tos \\
     --email me@example.com --domains first.localhost --http --http.port :5002 run
 
@@ -225,7 +228,9 @@ mod tests {
     #[test]
     fn the_help_shows_how_to_begin() {
         let help = Cli::command().render_long_help().to_string();
-        for part in ["chancery serve --local", "lego --server https://localhost:14000/directory", "ca init"] {
+        let directory = "--server https://localhost:14000/directory";
+        let legos = [format!("lego run {directory}"), format!("lego {directory}")];
+        for part in ["chancery serve --local", &legos[0], &legos[1], "ca init"] {
             assert!(help.contains(part), "{part}");
         }
         assert!(Cli::command().render_version().contains(env!("CARGO_PKG_VERSION")));

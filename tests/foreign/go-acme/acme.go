@@ -79,20 +79,26 @@ func register(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	account := &acme.Account{Contact: []string{"mailto:go@example.org"}}
-	if o.kid != "" {
-		key, err := base64.RawURLEncoding.DecodeString(o.hmac)
-		if err != nil {
-			return err
-		}
-		account.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.kid, Key: key}
+	binding, err := o.binding()
+	if err != nil {
+		return err
 	}
+	account := &acme.Account{Contact: []string{"mailto:go@example.org"}, ExternalAccountBinding: binding}
 	account, err = client.Register(ctx, account, acme.AcceptTOS)
 	if err != nil {
 		return err
 	}
 	fmt.Println(account.URI)
 	return nil
+}
+
+// binding is the external account's, if the command line names one.
+func (o *options) binding() (*acme.ExternalAccountBinding, error) {
+	if o.kid == "" {
+		return nil, nil
+	}
+	key, err := base64.RawURLEncoding.DecodeString(o.hmac)
+	return &acme.ExternalAccountBinding{KID: o.kid, Key: key}, err
 }
 
 func issue(ctx context.Context, o *options) error {

@@ -20,6 +20,10 @@ func serve(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	binding, err := o.binding()
+	if err != nil {
+		return err
+	}
 	name := o.names[0]
 	manager := &autocert.Manager{
 		Prompt:      autocert.AcceptTOS,
@@ -28,6 +32,8 @@ func serve(ctx context.Context, o *options) error {
 		Client:      client,
 		Email:       "go@example.org",
 		RenewBefore: o.renewBefore,
+
+		ExternalAccountBinding: binding,
 	}
 	if o.onlyHTTP {
 		listener, err := net.Listen("tcp", o.at(o.httpPort))

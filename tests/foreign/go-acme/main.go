@@ -5,7 +5,8 @@
 //	go-acme register    makes an account, by an external one with -kid and -hmac, and prints its URL
 //	go-acme issue       gets a certificate into -state/FIRST-NAME.crt, and prints the account's URL
 //	go-acme revoke      revokes -certificate for -reason
-//	go-acme serve       serves one name by autocert until it has a certificate, in -state/NAME.crt
+//	go-acme serve       serves one name by autocert until it has a certificate, in -state/NAME.crt; its account is made by an
+//	                    external one with -kid and -hmac
 package main
 
 import (

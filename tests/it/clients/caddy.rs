@@ -1,15 +1,19 @@
-//! Caddy, Debian's and a current one: a site by http-01 and one by tls-alpn-01, and their renewal. It does not revoke.
+//! Caddy, Debian's and a current one: a site by http-01 and one by tls-alpn-01, their renewal, a trusted profile, an
+//! external account. It does not revoke.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::clients::evidence::Certificate;
 use crate::clients::matrix::{Flow, Judge};
 use crate::clients::program::{finish, require, surroundings, text};
 use crate::clients::site::Site;
+use crate::support::chancery::Kind;
 use crate::support::foreign;
 use crate::support::process::Process;
 use crate::support::run::{SOON, wait_until};
@@ -22,11 +26,17 @@ pub fn goes_its_way(site: &Site) {
     let _turn = TURN.lock();
     let said = finish(Command::new("caddy").arg("version"));
     let version = said.split_whitespace().next().expect("a version").trim_start_matches('v');
-    Caddy { site, program: "caddy".to_owned(), judge: Judge::new(site, "Caddy", version) }.goes_its_way();
+    let caddy = Caddy { site, program: "caddy".to_owned(), judge: Judge::new(site, "Caddy", version) };
+    caddy.goes_its_way();
+    if site.kind() == Kind::Fleet {
+        // It cannot name the profile.
+        caddy.gets_one_on_trust(&[Flow::Trusted], "trusted", "");
+        caddy.gets_one_with_an_external_account();
+    }
 }
 
-/// The current one, where it was built: it can also name a profile. (It asks for renewal information, but its orders do
-/// not say what they replace.)
+/// The current one, where it was built: it can also name a profile, and renews by renewal information. (Its orders do not
+/// say what they replace.)
 pub fn current_goes_its_way(site: &Site) {
     let Some(built) = foreign::folder_of("caddy") else { return };
     let _turn = TURN.lock();
@@ -34,7 +44,8 @@ pub fn current_goes_its_way(site: &Site) {
     let judge = Judge::new(site, "Caddy", version.trim());
     let caddy = Caddy { site, program: text(&built.join("caddy")), judge };
     caddy.goes_its_way();
-    caddy.gets_one_on_trust();
+    caddy.renews_when_asked();
+    caddy.gets_one_on_trust(&[Flow::Trusted, Flow::Profile], "", "profile trusted");
     caddy.gets_one_with_an_external_account();
 }
 
@@ -79,10 +90,59 @@ impl Caddy<'_> {
         self.judge.does(&[Flow::Renew], renew);
     }
 
-    fn gets_one_on_trust(&self) {
-        let name = self.site.name_of_localhost();
-        let issuer = "profile trusted";
-        self.gets_one(&[Flow::Trusted, Flow::Profile], "", &name, issuer);
+    /// Two certificates, of which the operator wants one replaced: that one is renewed, and the other left.
+    fn renews_when_asked(&self) {
+        let site = self.site;
+        let both = [site.name_of_localhost(), site.name_of_localhost()];
+        let [asked, other] = both.each_ref().map(String::as_str);
+        let caddyfile = text(&site.home.join("Caddyfile-asked"));
+        std::fs::write(&caddyfile, self.configuration(&[asked, other])).expect("written");
+        let caddy = self.start(&["--config", &caddyfile, "--adapter", "caddyfile"]);
+        let [first, left] = [asked, other].map(|name| {
+            self.wait_for_certificate(&caddy, "", name, None);
+            wait_until("Caddy knows when to ask again", || {
+                self.asks_again(name) > Some(OffsetDateTime::now_utc())
+            });
+            Certificate::verified(site, &self.file("", name), &[name])
+        });
+        stop(&caddy);
+
+        site.renew_early(&first.serial);
+        [asked, other].iter().for_each(|name| self.lets_it_ask(name));
+        let due = self.judge.does(&[Flow::RenewByAri], || {
+            let caddy = self.start(&["--config", &caddyfile, "--adapter", "caddyfile"]);
+            self.wait_for_certificate(&caddy, "", asked, Some(&first));
+            first.renewed(site, &self.file("", asked), &[asked]);
+            wait_until("Caddy has asked about the other one, too", || {
+                self.asks_again(other) > Some(OffsetDateTime::now_utc())
+            });
+            stop(&caddy);
+            let log = caddy.log();
+            let due = log.lines().filter(|line| line.contains("needs renewal based on ARI window"));
+            due.map(str::to_owned).collect::<Vec<_>>()
+        });
+        assert!(!due.is_empty() && due.iter().all(|line| line.contains(asked)), "{due:?}");
+        assert_eq!(Certificate::verified(site, &self.file("", other), &[other]).serial, left.serial);
+    }
+
+    /// When Caddy asks for renewal information again, as it keeps it: `Retry-After` says some hours each time.
+    fn asks_again(&self, name: &str) -> Option<OffsetDateTime> {
+        let kept = std::fs::read_to_string(self.kept(name)).ok()?;
+        let kept: Value = serde_json::from_str(&kept).ok()?;
+        let time = kept["issuer_data"]["renewal_info"]["_retryAfter"].as_str()?;
+        Some(OffsetDateTime::parse(time, &Rfc3339).expect("a time"))
+    }
+
+    /// Lets Caddy find that these hours are over.
+    fn lets_it_ask(&self, name: &str) {
+        let kept = std::fs::read_to_string(self.kept(name)).expect("what Caddy keeps");
+        let mut kept: Value = serde_json::from_str(&kept).expect("JSON");
+        kept["issuer_data"]["renewal_info"]["_retryAfter"] = "2000-01-01T00:00:00Z".into();
+        std::fs::write(self.kept(name), kept.to_string()).expect("written");
+    }
+
+    fn gets_one_on_trust(&self, flows: &[Flow], profile: &str, line: &str) {
+        self.gets_one(flows, profile, &self.site.name_of_localhost(), line);
     }
 
     fn gets_one_with_an_external_account(&self) {
@@ -154,20 +214,28 @@ impl Caddy<'_> {
         Process::start(&self.program, arguments, &surroundings(&self.site.home), &log)
     }
 
-    /// Waits until Caddy has stored a certificate, another one than `last`.
+    /// Waits until Caddy has stored a certificate, another one than `last`, and all that goes with it: stopped before, it
+    /// may complain at its next start.
     fn wait_for_certificate(&self, caddy: &Process, profile: &str, name: &str, last: Option<&Certificate>) {
         let last = last.map(Certificate::pem);
         wait_until("Caddy has a certificate", || {
             assert!(caddy.is_running(), "Caddy ended: {}", caddy.log());
-            // It may be stopped while it still tidies a lock away, and says so; that is its own affair.
+            // Debian's, stopped as soon as a lock is away, may try to remove it again, and says so.
             let is_failure = |line: &&str| {
                 line.contains("\"level\":\"error\"") && !line.contains("\"signal\":\"SIGTERM\"")
             };
             let failure = caddy.log().lines().find(is_failure).map(str::to_owned);
             assert_eq!(failure, None, "Caddy is content");
             let stored = std::fs::read_to_string(self.file(profile, name)).ok();
-            stored.is_some_and(|stored| stored.ends_with("-----\n") && Some(stored) != last)
+            // It holds the lock until all is written.
+            let lock = self.site.home.join(format!("store/locks/issue_cert_{name}.lock"));
+            stored.is_some_and(|stored| stored.ends_with("-----\n") && Some(stored) != last) && !lock.exists()
         });
+    }
+
+    /// Where Caddy keeps what it knows about a certificate.
+    fn kept(&self, name: &str) -> PathBuf {
+        self.file("", name).with_extension("json")
     }
 
     /// Where Caddy stores a certificate: below a folder that is named after the directory's URL.

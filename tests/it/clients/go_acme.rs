@@ -93,13 +93,7 @@ impl Go<'_> {
         let site = self.site;
         let is_fleet = site.kind() == Kind::Fleet;
         let directory = if is_fleet { site.directory_of("short") } else { site.directory.clone() };
-        let serve = |name: &str, further: &[&str]| {
-            self.run(
-                "served",
-                &self.at(&[&["serve", "--directory", &directory, "--name", name], further].concat()),
-            );
-            self.file("served", name)
-        };
+        let serve = |name: &str, further: &[&str]| self.serves_one("served", &directory, name, further);
         let (name, other) = (site.name(), site.name());
         let first = judge.does(&[Flow::Register, Flow::TlsAlpn01], || {
             Certificate::verified(site, &serve(&name, &[]), &[&name])
@@ -114,6 +108,33 @@ impl Go<'_> {
         judge.does(&[Flow::Http01], || {
             Certificate::verified(site, &serve(&other, &["--only-http"]), &[&other]);
         });
+        if is_fleet {
+            self.serves_beside(judge);
+        }
+    }
+
+    /// By the directories of profiles: autocert names none. An account that was made is not made again, bound or not, so
+    /// the bound one lies elsewhere.
+    fn serves_beside(&self, judge: &Judge<'_>) {
+        let site = self.site;
+        let (bound, trusted) = (site.name(), site.name());
+        judge.does(&[Flow::Eab], || {
+            let (kid, hmac) = site.external_account();
+            let binding = ["--kid", &kid, "--hmac", &hmac];
+            let file = self.serves_one("served-bound", &site.directory_of("bound"), &bound, &binding);
+            Certificate::verified(site, &file, &[&bound]);
+        });
+        judge.does(&[Flow::Trusted], || {
+            let file = self.serves_one("served", &site.directory_of("trusted"), &trusted, &[]);
+            Certificate::verified(site, &file, &[&trusted]);
+        });
+    }
+
+    /// Serves a name until it has a certificate, with what the client's folder `place` keeps: its file.
+    fn serves_one(&self, place: &str, directory: &str, name: &str, further: &[&str]) -> PathBuf {
+        let arguments = [&["serve", "--directory", directory, "--name", name], further].concat();
+        self.run(place, &self.at(&arguments));
+        self.file(place, name)
     }
 
     /// Makes an account that is kept in the client's folder `place`: its URL.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{ENCRYPTION_KEY, Printed, bind, bound, create, listed};
 use crate::support::chancery::{Deployment, Kind, Settings, refused, run};
 use crate::support::flows::{Order, identifiers};
+use crate::support::foreign;
 use crate::support::keys::{Key, base64url};
 use crate::support::run::{folder, free_port, runtime, unique_name};
 
@@ -17,6 +18,8 @@ fn eab_the_command_line_makes_lists_and_revokes_keys() {
     let key = create(&server, &["--profile", "bound", "--uses", "2", "--expires", "30d"]);
     let directory = format!("{}/profiles/bound/directory", server.base_url);
     for part in [
+        format!("lego run --server {directory} "),
+        format!("--eab --eab.kid {} --eab.hmac {}", key.kid, key.secret),
         format!("lego --server {directory} "),
         format!("--eab --kid {} --hmac {}", key.kid, key.secret),
         format!("--eab-kid {} --eab-hmac-key {}", key.kid, key.secret),
@@ -143,10 +146,7 @@ fn eab_lego_and_certbot_register_with_a_key() {
     let (done, text) = lego("without", &[]);
     assert!(!done && text.contains("External Account Binding"), "{text}");
     let key = create(&server, &[]);
-    let (done, text) = lego("with", &["--eab", "--kid", &key.kid, "--hmac", &key.secret]);
-    assert!(done, "{text}");
-    let issued = std::fs::read_dir(home.join("with/certificates")).expect("certificates").count();
-    assert!(issued >= 2, "a certificate and its key");
+    pasted(&server, "lego --server ", &key, "");
     let (done, text) = lego("again", &["--eab", "--kid", &key.kid, "--hmac", &key.secret]);
     assert!(!done && text.contains("as often as it may be"), "{text}");
 
@@ -165,6 +165,31 @@ fn eab_lego_and_certbot_register_with_a_key() {
     assert!(!done, "{text}");
     let (done, text) = certbot(&create(&server, &[]));
     assert!(done && text.contains("Account registered"), "{text}");
+}
+
+#[test]
+fn eab_lego_5_registers_with_a_key() {
+    let Some(built) = foreign::folder_of("lego") else { return };
+    let server = strict();
+    let key = create(&server, &[]);
+    pasted(&server, "lego run --server ", &key, &format!("{}:", built.display()));
+}
+
+/// Gives the printed command that begins so to a shell, whose PATH has `before` before all else; it must get a
+/// certificate from an account that the key binds.
+fn pasted(server: &Deployment, beginning: &str, key: &Printed, before: &str) {
+    let home = folder("eab-pasted");
+    let name = unique_name();
+    let printed = key.text.replace("\\\n", " ").replace("--domains NAME", &format!("--domains {name}"));
+    let command =
+        printed.lines().map(str::trim).find(|line| line.starts_with(beginning)).expect("the command");
+    let path = format!("{before}{}", std::env::var("PATH").expect("a path"));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).current_dir(&home).env("PATH", path).env("HOME", &home);
+    let (done, text) = output(shell.env("LEGO_CA_CERTIFICATES", server.replica(0).data_dir.join("root.pem")));
+    assert!(done, "{command}\n{text}");
+    assert!(home.join(format!(".lego/certificates/{name}.crt")).is_file(), "{text}");
+    assert_eq!(listed(server, &key.kid)[2], "1", "one account is bound");
 }
 
 #[test]
