@@ -104,7 +104,7 @@ pub async fn errors(server: &Arc<Deployment>) -> Vec<Step> {
     let (pending, ready) =
         (client.order(&[&unique_name()]).await, client.ready_order(&[&unique_name()]).await);
     let new_order = client.resource("newOrder").await;
-    let new_nonce = client.resource("newNonce").await;
+    let renewal = format!("{}/AA.AA", client.resource("renewalInfo").await);
     let raw = |body: String| {
         let ask = client.plain(Method::POST, &new_order).header("content-type", "application/jose+json");
         ask.body(body).send()
@@ -116,7 +116,7 @@ pub async fn errors(server: &Arc<Deployment>) -> Vec<Step> {
     let media = client.post(&pending.url).header("content-type", "application/json");
     add("another media type", 415, media.send().await);
     add("no such URL", 404, client.read(&format!("{}/nowhere", server.base_url)).await);
-    add("no such method", 405, client.read(&new_nonce).await);
+    add("no such method", 405, client.read(&renewal).await);
     let spoilt = client.post(&pending.url).signature(|mut signature| {
         signature[9] ^= 1;
         signature
