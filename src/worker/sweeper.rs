@@ -10,8 +10,9 @@ use crate::acme::time::Timestamp;
 use crate::service::Services;
 use crate::storage::{Cursor, StorageError, Store, Sweep, Swept, Term};
 
-/// Rows per statement.
-const PAGE: u32 = 500;
+/// Rows per statement. A client that comes while a page is at work waits for it, in part: small pages are what keeps the
+/// latency of clients (docs/performance.md has the figures).
+const PAGE: u32 = 50;
 
 /// How long one page may take: longer than the database's own limits on waiting and working.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BUDGET: Duration = Duration::from_secs(60);
 
 /// After each full page the sweep rests this many times as long as the page took: clients come first.
-const REST: u32 = 3;
+const REST: u32 = 5;
 
 /// Clocks of replicas differ by a little: what none of them may still take for open is swept.
 const GRACE: Duration = Duration::from_secs(2);
