@@ -4,7 +4,7 @@ use crate::acme::authorization::{AuthorizationStatus, Outcome};
 use crate::acme::certificate::Serial;
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
 use crate::acme::identifier::Identifier;
-use crate::acme::problem::{Problem, Subproblem};
+use crate::acme::problem::Problem;
 use crate::acme::time::Timestamp;
 
 /// A client's request for one certificate.
@@ -145,7 +145,7 @@ impl Order {
         // RFC 8555 §6.7.1: which identifier it was.
         let failed = self.authorizations.iter().zip(&self.identifiers);
         if let Some((problem, identifier)) = failed.filter_map(|(a, i)| Some((a.error.as_ref()?, i))).next() {
-            let subproblem = Subproblem::of(problem.kind, problem.detail.clone(), identifier);
+            let subproblem = problem.about(identifier);
             let detail = format!("{} {identifier} was not authorized: {}", identifier.kind(), problem.detail);
             return Some(
                 Problem::new(problem.kind, detail)

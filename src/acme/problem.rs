@@ -130,6 +130,11 @@ impl Problem {
         self
     }
 
+    /// The same said of one identifier (RFC 8555 §6.7.1).
+    pub fn about(&self, identifier: &Identifier) -> Subproblem {
+        Subproblem::of(self.kind, self.detail.clone(), identifier)
+    }
+
     /// The document as it is sent and stored.
     pub fn to_json(&self) -> Value {
         let mut document = Map::new();

@@ -7,7 +7,7 @@ use crate::acme::authorization::Authorization;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::{AccountId, AuthorizationId};
 use crate::acme::order::Order;
-use crate::acme::problem::{Problem, ProblemType, Subproblem};
+use crate::acme::problem::{Problem, ProblemType};
 use crate::policy::caa::{self, CaaRequest, CaaVerdict};
 use crate::storage::StorageError;
 
@@ -48,8 +48,7 @@ pub(super) async fn check_again(services: &Services, order: &Order) -> Result<()
         let authorization = read(services, &order.account_id, &each.id).await?;
         // RFC 8555 §6.7.1: which identifier it was.
         let of_name = |problem: Problem| {
-            let identifier = authorization.ordered_identifier();
-            let subproblem = Subproblem::of(problem.kind, problem.detail.clone(), &identifier);
+            let subproblem = problem.about(&authorization.ordered_identifier());
             Err(problem.with_subproblems(vec![subproblem]))
         };
         let mut tries = services.settings.validation_attempts.max(1);

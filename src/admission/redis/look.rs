@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::address::Address;
-use super::connection::{Connector, Handle, Patience};
+use super::connection::Handle;
 use super::link::{Link, Live};
 use super::{KEYS, PAUSES, RedisConfig, warn_of_eviction};
 use crate::admission::AdmissionError;
@@ -18,8 +17,7 @@ pub async fn look_at_redis(config: RedisConfig, limit: Duration) -> Result<(), A
 
 /// A connection that nobody renews, tried for at most `limit`.
 pub(super) async fn reach(config: RedisConfig, limit: Duration) -> Result<Link, AdmissionError> {
-    let patience = Patience { connect: config.connect_timeout, response: config.response_timeout };
-    let link = Link::new(Connector::new(Address::parse(&config.url)?, patience)?);
+    let link = config.link()?;
     let end = Instant::now() + limit;
     loop {
         // Boxed: deadpool's futures lie so deep in each other that those of a command would be too deep for the compiler.

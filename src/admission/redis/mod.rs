@@ -63,6 +63,14 @@ impl RedisConfig {
     }
 }
 
+impl RedisConfig {
+    /// The way there; nothing is connected yet. [`AdmissionError::Misaddressed`] if the URL cannot be used.
+    fn link(&self) -> Result<Link, AdmissionError> {
+        let patience = Patience { connect: self.connect_timeout, response: self.response_timeout };
+        Ok(Link::new(Connector::new(Address::parse(&self.url)?, patience)?))
+    }
+}
+
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
@@ -95,10 +103,8 @@ impl RedisNonces {
     /// nonce, the same on all replicas. [`AdmissionError::Misaddressed`] if the URL cannot be used. Must be called on a
     /// Tokio runtime.
     pub fn connect(config: RedisConfig, lifetime: Duration) -> Result<Arc<Self>, AdmissionError> {
-        let patience = Patience { connect: config.connect_timeout, response: config.response_timeout };
-        let connector = Connector::new(Address::parse(&config.url)?, patience)?;
         let shared = Arc::new(Shared {
-            link: Arc::new(Link::new(connector)),
+            link: Arc::new(config.link()?),
             keys: Keys::new(lifetime),
             redeem: Lua::new(include_str!("../../../lua/nonce_redeem.lua")),
             lifetime,
