@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use crate::acme::certificate::Serial;
@@ -221,22 +222,24 @@ impl Event {
         let seconds = self.at.to_string();
         format!("{}.{:06}Z", seconds.trim_end_matches('Z'), self.at.micros().rem_euclid(1_000_000))
     }
+}
 
-    /// The event as one JSON object.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "id": self.id,
-            "at": self.at_text(),
-            "actor": self.actor,
-            "action": self.action,
-            "account": self.account.as_ref().map(AccountId::as_str),
-            "order": self.order.as_ref().map(OrderId::as_str),
-            "authorization": self.authorization.as_ref().map(AuthorizationId::as_str),
-            "serial": self.serial.map(|serial| serial.to_string()),
-            "request_id": self.request_id,
-            "client_address": self.client_address,
-            "detail": self.detail,
-        })
+impl Serialize for Event {
+    /// One JSON object, its members in this order.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut event = serializer.serialize_map(Some(11))?;
+        event.serialize_entry("id", &self.id)?;
+        event.serialize_entry("at", &self.at_text())?;
+        event.serialize_entry("actor", &self.actor)?;
+        event.serialize_entry("action", &self.action)?;
+        event.serialize_entry("account", &self.account.as_ref().map(AccountId::as_str))?;
+        event.serialize_entry("order", &self.order.as_ref().map(OrderId::as_str))?;
+        event.serialize_entry("authorization", &self.authorization.as_ref().map(AuthorizationId::as_str))?;
+        event.serialize_entry("serial", &self.serial.map(|serial| serial.to_string()))?;
+        event.serialize_entry("request_id", &self.request_id)?;
+        event.serialize_entry("client_address", &self.client_address)?;
+        event.serialize_entry("detail", &self.detail)?;
+        event.end()
     }
 }
 
@@ -285,7 +288,7 @@ mod tests {
                  serial={serial} request=r1 from=192.0.2.1 {{\"reason\":4}}"
             )
         );
-        let json = event.to_json();
+        let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json["order"], Value::Null);
         assert_eq!((json["request_id"].as_str(), json["detail"]["reason"].as_i64()), (Some("r1"), Some(4)));
         let own = Event::new(Action::OrderFailed, Timestamp::from_micros(0), Origin::default());

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::{Value, json};
 
 use crate::acme::identifier::Identifier;
 
@@ -135,23 +137,9 @@ impl Problem {
         Subproblem::of(self.kind, self.detail.clone(), identifier)
     }
 
-    /// The document as it is sent and stored.
+    /// The document as it is stored.
     pub fn to_json(&self) -> Value {
-        let mut document = Map::new();
-        document.insert("type".into(), self.kind.urn().into());
-        document.insert("detail".into(), self.detail.clone().into());
-        document.insert("status".into(), self.status.into());
-        if !self.algorithms.is_empty() {
-            document.insert("algorithms".into(), json!(self.algorithms));
-        }
-        if !self.subproblems.is_empty() {
-            let each = self.subproblems.iter().map(|sub| {
-                json!({"type": sub.kind.urn(), "detail": sub.detail,
-                       "identifier": {"type": sub.identifier.0, "value": sub.identifier.1}})
-            });
-            document.insert("subproblems".into(), each.collect());
-        }
-        Value::Object(document)
+        json!(self)
     }
 
     /// Reads a stored document back; `None` if it is not one of ours. Subproblems keep type, detail and identifier.
@@ -169,6 +157,40 @@ impl Problem {
             });
         }
         Some(problem)
+    }
+}
+
+impl Serialize for Problem {
+    /// The document as it is sent (RFC 9457 §3), its members in this order (GEN-14).
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut document = serializer.serialize_map(None)?;
+        document.serialize_entry("type", &self.kind.urn())?;
+        document.serialize_entry("detail", &self.detail)?;
+        document.serialize_entry("status", &self.status)?;
+        if !self.algorithms.is_empty() {
+            document.serialize_entry("algorithms", self.algorithms)?;
+        }
+        if !self.subproblems.is_empty() {
+            document.serialize_entry("subproblems", &self.subproblems)?;
+        }
+        document.end()
+    }
+}
+
+impl Serialize for Subproblem {
+    /// A document within the document, with the identifier that it is about (RFC 8555 §6.7.1).
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct About<'a> {
+            r#type: &'a str,
+            value: &'a str,
+        }
+        let (kind, value) = &self.identifier;
+        let mut document = serializer.serialize_map(Some(3))?;
+        document.serialize_entry("type", &self.kind.urn())?;
+        document.serialize_entry("detail", &self.detail)?;
+        document.serialize_entry("identifier", &About { r#type: kind, value })?;
+        document.end()
     }
 }
 
@@ -207,6 +229,19 @@ mod tests {
             let problem = Problem::new(*kind, "why").with_subproblems(vec![sub]);
             assert_eq!(Problem::from_json(&problem.to_json()), Some(problem));
         }
+    }
+
+    #[test]
+    fn gen_14_the_members_of_a_document_are_in_order() {
+        let name = Identifier::Dns("a.test".into());
+        let problem = Problem::malformed("why");
+        let problem = problem.clone().with_subproblems(vec![problem.about(&name)]);
+        let text = serde_json::to_string(&problem).unwrap();
+        assert_eq!(
+            text,
+            "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"why\",\"status\":400,\"subproblems\":[{\"type\":\
+             \"urn:ietf:params:acme:error:malformed\",\"detail\":\"why\",\"identifier\":{\"type\":\"dns\",\"value\":\"a.test\"}}]}"
+        );
     }
 
     #[test]

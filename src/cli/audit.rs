@@ -129,7 +129,7 @@ async fn of_order(store: &Store, order: &OrderId, from: Timestamp) -> Result<Vec
 
 fn write(events: &[Event], json: bool, out: &mut impl Write) -> Result<usize, StartError> {
     for event in events {
-        if json { writeln!(out, "{}", event.to_json())? } else { writeln!(out, "{event}")? }
+        if json { writeln!(out, "{}", serde_json::to_string(event)?)? } else { writeln!(out, "{event}")? }
     }
     out.flush()?;
     Ok(events.len())

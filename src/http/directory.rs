@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Response, header};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::App;
 use super::problem::Rejection;
@@ -40,37 +40,60 @@ impl Directories {
     }
 }
 
+/// RFC 8555 §7.1.1, with its members in the order of that section (GEN-14).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Directory<'a> {
+    new_nonce: String,
+    new_account: String,
+    new_order: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_authz: Option<String>,
+    revoke_cert: String,
+    key_change: String,
+    renewal_info: String,
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    terms_of_service: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    website: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    caa_identities: &'a [String],
+    external_account_required: bool,
+    /// Names with their descriptions.
+    profiles: BTreeMap<&'a str, &'a str>,
+}
+
 fn document(services: &Services, profile: Option<&str>) -> String {
-    let urls = &services.urls;
-    let settings = &services.settings;
-    let mut meta = Map::new();
-    if let Some(terms) = &settings.terms_of_service {
-        meta.insert("termsOfService".into(), terms.as_str().into());
-    }
-    if let Some(website) = &settings.website {
-        meta.insert("website".into(), website.as_str().into());
-    }
-    if !settings.caa_identities.is_empty() {
-        meta.insert("caaIdentities".into(), json!(settings.caa_identities));
-    }
-    let required = services.profile(profile, None).is_ok_and(|profile| profile.external_account_required);
-    meta.insert("externalAccountRequired".into(), required.into());
-    let described =
-        services.profiles.values().map(|each| (each.name.clone(), each.description.as_str().into()));
-    meta.insert("profiles".into(), Value::Object(described.collect()));
-    let mut directory = json!({
-        "newNonce": urls.of("/new-nonce"),
-        "newAccount": urls.profiled(profile, "new-account"),
-        "newOrder": urls.profiled(profile, "new-order"),
-        "revokeCert": urls.of("/revoke-cert"),
-        "keyChange": urls.of("/key-change"),
-        "renewalInfo": urls.of("/renewal-info"),
-        "meta": meta,
-    });
-    if settings.pre_authorization {
-        directory["newAuthz"] = urls.profiled(profile, "new-authz").into();
-    }
-    directory.to_string()
+    let (urls, settings) = (&services.urls, &services.settings);
+    let directory = Directory {
+        new_nonce: urls.of("/new-nonce"),
+        new_account: urls.profiled(profile, "new-account"),
+        new_order: urls.profiled(profile, "new-order"),
+        new_authz: settings.pre_authorization.then(|| urls.profiled(profile, "new-authz")),
+        revoke_cert: urls.of("/revoke-cert"),
+        key_change: urls.of("/key-change"),
+        renewal_info: urls.of("/renewal-info"),
+        meta: Meta {
+            terms_of_service: settings.terms_of_service.as_deref(),
+            website: settings.website.as_deref(),
+            caa_identities: &settings.caa_identities,
+            external_account_required: services
+                .profile(profile, None)
+                .is_ok_and(|profile| profile.external_account_required),
+            profiles: services
+                .profiles
+                .values()
+                .map(|each| (each.name.as_str(), each.description.as_str()))
+                .collect(),
+        },
+    };
+    serde_json::to_string(&directory).unwrap_or_default()
 }
 
 fn show(document: &str) -> Response<Body> {

@@ -139,7 +139,7 @@ fn identifiers(detail: String, subproblems: &[Subproblem]) -> Problem {
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.problem.to_json().to_string()));
+        let mut response = Response::new(Body::from(serde_json::to_vec(&self.problem).unwrap_or_default()));
         *response.status_mut() =
             StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

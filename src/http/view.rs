@@ -10,6 +10,7 @@ use crate::acme::authorization::{Authorization, AuthorizationStatus};
 use crate::acme::challenge::{ChallengeStatus, ChallengeType};
 use crate::acme::identifier::Identifier;
 use crate::acme::order::{Order, OrderStatus};
+use crate::acme::problem::Problem;
 use crate::acme::time::Timestamp;
 use crate::service::Urls;
 
@@ -54,7 +55,7 @@ struct OrderView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Value>,
+    error: Option<Problem>,
     authorizations: Vec<String>,
     finalize: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,17 +63,17 @@ struct OrderView<'a> {
 }
 
 #[derive(Serialize)]
-struct AuthorizationView {
+struct AuthorizationView<'a> {
     identifier: IdentifierView,
     status: &'static str,
     expires: String,
-    challenges: Vec<ChallengeView>,
+    challenges: Vec<ChallengeView<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     wildcard: bool,
 }
 
 #[derive(Serialize)]
-struct ChallengeView {
+struct ChallengeView<'a> {
     r#type: &'static str,
     url: String,
     status: &'static str,
@@ -80,7 +81,7 @@ struct ChallengeView {
     #[serde(skip_serializing_if = "Option::is_none")]
     validated: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Value>,
+    error: Option<&'a Problem>,
 }
 
 /// A JSON answer.
@@ -137,7 +138,7 @@ pub(super) fn order(status: StatusCode, order: &Order, urls: &Urls, now: Timesta
         not_before: order.not_before.map(|at| at.to_string()),
         not_after: order.not_after.map(|at| at.to_string()),
         replaces: order.replaces.as_deref(),
-        error: order.failure(now).map(|problem| problem.to_json()),
+        error: order.failure(now),
         authorizations: order.authorizations.iter().map(|each| urls.authorization(&each.id)).collect(),
         finalize: urls.finalize(&order.id),
         certificate,
@@ -150,15 +151,15 @@ pub(super) fn order(status: StatusCode, order: &Order, urls: &Urls, now: Timesta
     response
 }
 
-fn challenge_view(
-    authorization: &Authorization,
+fn challenge_view<'a>(
+    authorization: &'a Authorization,
     kind: ChallengeType,
     status: ChallengeStatus,
     urls: &Urls,
-) -> ChallengeView {
+) -> ChallengeView<'a> {
     let attempted = authorization.attempted == Some(kind);
     let validated = authorization.validated_at.filter(|_| attempted).map(|at| at.to_string());
-    let error = authorization.error.as_ref().filter(|_| attempted).map(|problem| problem.to_json());
+    let error = authorization.error.as_ref().filter(|_| attempted);
     ChallengeView {
         r#type: kind.as_str(),
         url: urls.challenge(&authorization.id, kind),

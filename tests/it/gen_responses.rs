@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use http::Method;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::json;
 
 use crate::support::certificate::csr;
@@ -153,25 +154,69 @@ async fn gen_14_bodies_are_compact_json_in_a_fixed_order_of_the_exact_media_type
     let mut answers = tour(&server).await;
     answers.push(server.client().get(&server.directory).await);
     for answer in &answers {
-        if answer.status >= 400 {
-            assert_eq!(answer.content_type(), "application/problem+json", "{answer}");
-        } else if answer.text().starts_with('{') {
-            assert_eq!(answer.content_type(), "application/json", "{answer}");
+        let text = answer.text();
+        let (media_type, first_members) = if answer.status >= 400 {
+            ("application/problem+json", &["type", "detail", "status"][..])
+        } else if text.starts_with("{\"newNonce\"") {
+            ("application/json", &["newNonce", "newAccount", "newOrder"][..])
+        } else if text.contains("\"finalize\"") {
+            ("application/json", &["status", "expires", "identifiers"][..])
+        } else if text.contains("\"challenges\"") {
+            ("application/json", &["identifier", "status", "expires", "challenges"][..])
+        } else if text.contains("\"contact\"") {
+            ("application/json", &["status", "contact", "termsOfServiceAgreed"][..])
+        } else if text.starts_with('{') {
+            ("application/json", &[][..])
         } else {
             assert_eq!(answer.content_type(), "application/pem-certificate-chain", "{answer}");
             continue;
-        }
-        assert_eq!(answer.json().to_string(), answer.text(), "compact");
+        };
+        assert_eq!(answer.content_type(), media_type, "{answer}");
+        assert!(is_compact(&text), "{answer}");
+        assert!(
+            members(&text).starts_with(&first_members.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            "{answer}"
+        );
     }
     let again = tour(&server).await;
-    for (one, other) in answers.iter().zip(&again) {
-        if one.text().starts_with('{') {
-            let members = |answer: &Response| -> Vec<String> {
-                answer.json().as_object().expect("an object").keys().cloned().collect()
-            };
-            assert_eq!(members(one), members(other), "{one}\n{other}");
+    for (one, other) in answers.iter().zip(&again).filter(|(one, _)| one.text().starts_with('{')) {
+        assert_eq!(members(&one.text()), members(&other.text()), "{one}\n{other}");
+    }
+}
+
+/// Whether JSON text has no white space but within its strings.
+fn is_compact(text: &str) -> bool {
+    let (mut within, mut escaped) = (false, false);
+    text.chars().all(|each| {
+        match each {
+            _ if escaped => escaped = false,
+            '\\' => escaped = within,
+            '"' => within = !within,
+            _ => {}
+        }
+        within || !each.is_whitespace()
+    })
+}
+
+/// The names of a JSON object's members in the order in which they are written.
+fn members(text: &str) -> Vec<String> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Vec<String>, M::Error> {
+            let mut names = Vec::new();
+            while let Some((name, _)) = members.next_entry::<String, IgnoredAny>()? {
+                names.push(name);
+            }
+            Ok(names)
         }
     }
+    serde_json::Deserializer::from_str(text).deserialize_map(Names).expect("an object")
 }
 
 async fn gen_15_there_is_always_a_date(server: Arc<Deployment>) {
