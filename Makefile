@@ -33,7 +33,8 @@ test:
 	$(MAKE) test-only
 
 test-only:
-	cargo test --workspace --features faults
+	cargo test --features faults
+	cargo test -p chancery-jose-oracle
 
 ## Every client, those that no Debian package has too (built once, into a cache outside the checkout), and the table of
 ## docs/clients.md.
@@ -42,16 +43,16 @@ test-clients:
 	@for name in $(CLIENTS); do tests/foreign/build $$name >/dev/null || exit 1; done
 	rm -rf target/clients && mkdir -p target/clients
 	CHANCERY_TEST_FOREIGN=required CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
-	  cargo test --workspace --features faults --test it clients:: -- --include-ignored \
+	  cargo test --features faults --test it clients:: -- --include-ignored \
 	  --skip the_table_is_written --skip clients::conformance::
 	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
-	  cargo test --workspace --features faults --test it clients::matrix::the_table_is_written -- --ignored
+	  cargo test --features faults --test it clients::matrix::the_table_is_written -- --ignored
 
 ## What lies in deploy/, with kustomize (built once, as above).
 test-deploy:
 	@scripts/install $(TEST_PACKAGES)
 	@tests/foreign/build kustomize >/dev/null
-	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it deploy::
+	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it deploy::
 
 ## The steps of the Dockerfile in a plain folder, and the program with the image's files alone (a release build).
 container-dry-run:
@@ -67,9 +68,9 @@ kind-test:
 acme-rfc-conformance-test:
 	@scripts/install $(TEST_PACKAGES)
 	@tests/foreign/build lego >/dev/null
-	cargo test --workspace --features faults --test it --no-run
+	cargo test --features faults --test it --no-run
 	CHANCERY_TEST_FOREIGN=required scripts/on-loopback \
-	  cargo test --offline --workspace --features faults --test it clients::conformance:: -- --include-ignored --nocapture
+	  cargo test --offline --features faults --test it clients::conformance:: -- --include-ignored --nocapture
 
 ## The scripts of loadtest/k6: held to k6's types (npm fetches them once, into a cache outside the checkout), and run
 ## under Node against three replicas.
@@ -77,35 +78,35 @@ test-k6:
 	@scripts/install $(TEST_PACKAGES)
 	@command -v npm >/dev/null || scripts/install npm
 	@tests/foreign/build k6-types >/dev/null
-	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it k6::
+	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it k6::
 
 ## cert-manager's own controllers on a Kubernetes API server, no containers (docs/cert-manager.md). What it builds from Go
 ## modules, a quarter of an hour, is kept in a cache outside the checkout; where that is warm, `make test` runs this too.
 acme-cert-manager-test:
 	@scripts/install $(TEST_PACKAGES)
 	@for name in $(CERT_MANAGER); do tests/foreign/build $$name >/dev/null || exit 1; done
-	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it cert_manager:: -- --nocapture
+	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it cert_manager:: -- --nocapture
 
 ## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
 ## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.
 test-faults:
 	@scripts/install $(TEST_PACKAGES)
-	cargo test --workspace --features faults --test it faults::the_whole_run -- --ignored --nocapture
+	cargo test --features faults --test it faults::the_whole_run -- --ignored --nocapture
 
 ## Suites that others wrote for Pebble, against Chancery behind tests/pebble-shim, and docs/suites.md (minutes). Builds
 ## them first, where they are not in the cache; that needs Go 1.26 or newer.
 test-suites:
 	@scripts/install $(TEST_PACKAGES) git
 	for name in challtestsrv instant-acme lego-e2e; do tests/foreign/build $$name || exit 1; done
-	cargo build --workspace --features faults
-	CHANCERY_TEST_FOREIGN=required cargo test --workspace --features faults --test it suites::the_whole_run -- \
+	cargo build --features faults
+	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it suites::the_whole_run -- \
 	  --ignored --nocapture
 
 ## Sweep a million expired orders under load: does new-order slow down? (minutes; RATE flows a second, default 50)
 test-sweep-million:
 	@scripts/install $(TEST_PACKAGES)
-	cargo build --release --workspace
-	cargo test --release --workspace --test it sweeper::million -- --include-ignored --nocapture
+	cargo build --release
+	cargo test --release --test it sweeper::million -- --include-ignored --nocapture
 
 fmt:
 	cargo fmt --all --check
@@ -121,7 +122,7 @@ fuzz:
 ## The figures of docs/performance.md: a fleet of three and the signed load generator.
 loadtest:
 	@scripts/install $(TEST_PACKAGES)
-	cargo build --release --workspace
+	cargo build --release
 	loadtest/fleet.sh run --challenge http-01 --accounts 16 --mode closed --concurrency 24 --warmup 5 --duration 15 \
 	  --require-cpu-ms 5
 	loadtest/fleet.sh run --challenge http-01 --accounts 32 --mode open --rate 200 --warmup 5 --duration 60 \
@@ -133,14 +134,14 @@ loadtest:
 .PHONY: bench-peers
 bench-peers:
 	@scripts/install $(TEST_PACKAGES)
-	cargo build --release --workspace
+	cargo build --release
 	loadtest/peers/run
 
 ## The endpoints that need no signature, against a fleet of three, by vegeta (Go builds it once, into a cache outside the
 ## checkout). RATE requests a second; without it, as many as 32 connections get answers to.
 loadtest-unsigned:
 	@scripts/install $(TEST_PACKAGES)
-	cargo build --release --workspace
+	cargo build --release
 	loadtest/fleet.sh unsigned
 
 ## Writes the configuration reference from the code.

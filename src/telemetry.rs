@@ -9,10 +9,11 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::LogFormat;
 
@@ -57,7 +58,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     // Of two directives for one target the later counts, so the operator's come last.
-    let filter = EnvFilter::try_new(format!("{QUIET},{level}"))
+    let filter: Targets = format!("{QUIET},{level}")
+        .parse()
         .map_err(|error| TelemetryError::Filter(level.to_owned(), error))?;
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
     let layer = match json {

@@ -138,7 +138,7 @@ impl Kind {
                         .to_owned())
                 }
             },
-            Self::Filter => match tracing_subscriber::EnvFilter::try_new(text) {
+            Self::Filter => match text.parse::<tracing_subscriber::filter::Targets>() {
                 Ok(_) => Ok(Value::Text(text.to_owned())),
                 Err(error) => Err(format!(
                     "this is error, warn, info, debug or trace, or a filter such as \

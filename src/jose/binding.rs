@@ -151,23 +151,22 @@ impl BindingError {
 #[cfg(test)]
 mod tests {
     use base64ct::{Base64UrlUnpadded, Encoding};
-    use josekit::jws::{HS256, HS384, HS512, JwsSigner};
     use serde_json::json;
 
     use super::*;
     use crate::jose::Algorithm;
-    use crate::jose::oracle::Signer;
+    use crate::jose::signer::Signer;
 
     const URL: &str = "https://ca.test/new-account";
     const SECRET: &[u8; 64] = &[7; 64];
 
-    /// josekit's signer; it wants keys as long as the hash.
-    fn signer(algorithm: &str) -> Box<dyn JwsSigner> {
-        match algorithm {
-            "HS384" => Box::new(HS384.signer_from_bytes(SECRET).unwrap()),
-            "HS512" => Box::new(HS512.signer_from_bytes(SECRET).unwrap()),
-            _ => Box::new(HS256.signer_from_bytes(SECRET).unwrap()),
-        }
+    fn mac(algorithm: &str, text: &str) -> hmac::Tag {
+        let algorithm = match algorithm {
+            "HS384" => hmac::HMAC_SHA384,
+            "HS512" => hmac::HMAC_SHA512,
+            _ => hmac::HMAC_SHA256,
+        };
+        hmac::sign(&hmac::Key::new(algorithm, SECRET), text.as_bytes())
     }
 
     fn header(algorithm: &str) -> Value {
@@ -177,9 +176,9 @@ mod tests {
     fn sealed(header: &Value, payload: &Value) -> Value {
         let protected = Base64UrlUnpadded::encode_string(header.to_string().as_bytes());
         let payload = Base64UrlUnpadded::encode_string(payload.to_string().as_bytes());
-        let signer = signer(header["alg"].as_str().unwrap_or_default());
-        let mac = signer.sign(format!("{protected}.{payload}").as_bytes()).unwrap();
-        json!({"protected": protected, "payload": payload, "signature": Base64UrlUnpadded::encode_string(&mac)})
+        let mac = mac(header["alg"].as_str().unwrap_or_default(), &format!("{protected}.{payload}"));
+        let signature = Base64UrlUnpadded::encode_string(mac.as_ref());
+        json!({"protected": protected, "payload": payload, "signature": signature})
     }
 
     fn parsed(value: &Value) -> Result<Binding, BindingError> {
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn eab_02_each_mac_algorithm_is_checked_and_agrees_with_another_implementation() {
+    fn eab_02_each_mac_algorithm_is_checked() {
         let jwk = &Signer::of(Algorithm::ES256).jwk;
         for algorithm in ["HS256", "HS384", "HS512"] {
             let good = sealed(&header(algorithm), jwk);

@@ -85,7 +85,7 @@ impl PublicKey {
     }
 
     /// Whether `signature` is the key's over `message`.
-    pub(super) fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
         self.verifier.verify_sig(message, signature).is_ok()
     }
 
@@ -178,7 +178,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::jose::oracle::Signer;
+    use crate::jose::signer::Signer;
 
     fn rsa(n: &[u8], e: &[u8]) -> Result<PublicKey, Error> {
         PublicKey::from_jwk(&json!({"kty": "RSA", "n": Base64UrlUnpadded::encode_string(n),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::acme::problem::{Problem, ProblemType};
-use crate::jose::oracle::{Signer, cases};
+use crate::jose::signer::{Signer, cases};
 use crate::jose::{Algorithm, Error, Jws, KeyReference, PublicKey};
 
 const RFC_7638_N: &str = "\

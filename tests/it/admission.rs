@@ -339,7 +339,7 @@ async fn a_nonce_keeps_through_a_rotation_for_its_whole_lifetime() {
     assert_eq!(nonces.redeem(&held).await, ACCEPTED);
 }
 
-/// Run by hand: `cargo test --workspace --test it -- --ignored --nocapture rates_of_nonces`.
+/// Run by hand: `cargo test --test it -- --ignored --nocapture rates_of_nonces`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn rates_of_nonces() {

@@ -20,6 +20,7 @@ mod directory;
 mod docs;
 mod eab;
 mod faults;
+mod features;
 mod finalize;
 mod floors;
 mod gen_requests;

@@ -248,7 +248,7 @@ async fn i_10_the_count_costs_what_is_open_and_not_the_history() {
     assert_eq!(placing, Placing::TooManyActive);
 }
 
-/// Run by hand: `cargo test --workspace --test it -- --ignored --nocapture rates_of_placing`.
+/// Run by hand: `cargo test --test it -- --ignored --nocapture rates_of_placing`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn rates_of_placing() {

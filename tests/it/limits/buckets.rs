@@ -301,7 +301,7 @@ async fn lim_03_a_sentinel_fail_over_keeps_what_the_replica_has_seen() {
     suite(&Fleet::at("promoted", &promoted.url()).await).await;
 }
 
-/// Run by hand: `cargo test --workspace --test it -- --ignored --nocapture rates_of_buckets`.
+/// Run by hand: `cargo test --test it -- --ignored --nocapture rates_of_buckets`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn rates_of_buckets() {

@@ -114,7 +114,7 @@ fn wrappers(home: &Path, responder: &Path) -> PathBuf {
     let wrappers = home.join("programs");
     std::fs::create_dir(&wrappers).expect("a folder");
     let shim = Path::new(env!("CARGO_BIN_EXE_chancery")).with_file_name("pebble");
-    assert!(shim.is_file(), "there is no {}; `cargo test --workspace` makes it", shim.display());
+    assert!(shim.is_file(), "there is no {}; `cargo test` makes it", shim.display());
     for (name, program) in [("pebble", shim), ("pebble-challtestsrv", responder.join("pebble-challtestsrv"))]
     {
         let log = home.join(name).with_extension("log");

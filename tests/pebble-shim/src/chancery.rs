@@ -126,7 +126,7 @@ fn program() -> Result<PathBuf, Failure> {
     if program.is_file() {
         return Ok(program);
     }
-    Err(format!("there is no {}; `cargo build --workspace` makes it", program.display()).into())
+    Err(format!("there is no {}; `cargo build` makes it", program.display()).into())
 }
 
 /// Starts Chancery and waits for its end, which is a failure. `ready` becomes true when it takes requests.

@@ -1,108 +1,15 @@
 //! josekit (OpenSSL) against aws-lc-rs: keys made and signatures written by the one, and both must give the
 //! same verdict on whatever becomes of them. josekit gets the octets that our parser cut out, never a body.
 
-use std::sync::LazyLock;
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use josekit::jwk::alg::ed::EdCurve;
-use josekit::jwk::{Jwk, KeyPair};
-use josekit::jws::{ES256, ES384, ES512, EdDSA, JwsSigner, JwsVerifier, RS256};
+use chancery::jose::{Algorithm, Binding, Jws, KeyReference, PublicKey};
+use chancery_jose_oracle::{Signed, Signer, josekit_verifier};
+use josekit::jwk::Jwk;
+use josekit::jws::{HS256, HS384, HS512, JwsSigner};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-use crate::jose::{Algorithm, Jws, KeyReference, PublicKey};
-
-/// A key that josekit made, with josekit's signer and verifier for it.
-pub(super) struct Signer {
-    pub(super) algorithm: Algorithm,
-    pub(super) jwk: Value,
-    pub(super) spki: Vec<u8>,
-    pub(super) signer: Box<dyn JwsSigner>,
-    verifier: Box<dyn JwsVerifier>,
-}
-
-static SIGNERS: LazyLock<Vec<Signer>> = LazyLock::new(|| {
-    [Algorithm::ES256, Algorithm::ES384, Algorithm::ES512, Algorithm::EdDSA, Algorithm::RS256]
-        .map(Signer::generate)
-        .into()
-});
-
-/// Other keys of the same types.
-static STRANGERS: LazyLock<Vec<Signer>> = LazyLock::new(|| {
-    [Algorithm::ES256, Algorithm::ES384, Algorithm::ES512, Algorithm::EdDSA, Algorithm::RS256]
-        .map(Signer::generate)
-        .into()
-});
-
-impl Signer {
-    pub(super) fn all() -> &'static [Self] {
-        &SIGNERS
-    }
-
-    pub(super) fn of(algorithm: Algorithm) -> &'static Self {
-        SIGNERS.iter().find(|signer| signer.algorithm == algorithm).unwrap()
-    }
-
-    pub(super) fn stranger(algorithm: Algorithm) -> &'static Self {
-        STRANGERS.iter().find(|signer| signer.algorithm == algorithm).unwrap()
-    }
-
-    fn generate(algorithm: Algorithm) -> Self {
-        let pair: Box<dyn KeyPair> = match algorithm {
-            Algorithm::ES256 => Box::new(ES256.generate_key_pair().unwrap()),
-            Algorithm::ES384 => Box::new(ES384.generate_key_pair().unwrap()),
-            Algorithm::ES512 => Box::new(ES512.generate_key_pair().unwrap()),
-            Algorithm::EdDSA => Box::new(EdDSA.generate_key_pair(EdCurve::Ed25519).unwrap()),
-            Algorithm::RS256 => Box::new(RS256.generate_key_pair(2048).unwrap()),
-        };
-        let private = pair.to_jwk_key_pair();
-        let signer: Box<dyn JwsSigner> = match algorithm {
-            Algorithm::ES256 => Box::new(ES256.signer_from_jwk(&private).unwrap()),
-            Algorithm::ES384 => Box::new(ES384.signer_from_jwk(&private).unwrap()),
-            Algorithm::ES512 => Box::new(ES512.signer_from_jwk(&private).unwrap()),
-            Algorithm::EdDSA => Box::new(EdDSA.signer_from_jwk(&private).unwrap()),
-            Algorithm::RS256 => Box::new(RS256.signer_from_jwk(&private).unwrap()),
-        };
-        let public = pair.to_jwk_public_key();
-        let verifier = josekit_verifier(algorithm, &public).unwrap();
-        let jwk = serde_json::to_value(public.as_ref()).unwrap();
-        Self { algorithm, jwk, spki: pair.to_der_public_key(), signer, verifier }
-    }
-
-    pub(super) fn key(&self) -> PublicKey {
-        PublicKey::from_jwk(&self.jwk).unwrap()
-    }
-
-    /// A header with `jwk`, as new-account has it.
-    pub(super) fn header(&self) -> Value {
-        json!({"alg": self.algorithm.as_str(), "nonce": "bm9uY2U", "url": "https://ca.test/new",
-               "jwk": self.jwk})
-    }
-
-    /// `header`, signed as it is written, around `payload`.
-    pub(super) fn sign(&self, header: &str, payload: &[u8]) -> Value {
-        let protected = Base64UrlUnpadded::encode_string(header.as_bytes());
-        let payload = Base64UrlUnpadded::encode_string(payload);
-        let signature = self.signer.sign(format!("{protected}.{payload}").as_bytes()).unwrap();
-        let signature = Base64UrlUnpadded::encode_string(&signature);
-        json!({"protected": protected, "payload": payload, "signature": signature})
-    }
-
-    /// A request with `jwk`.
-    pub(super) fn request(&self, payload: &[u8]) -> Vec<u8> {
-        self.sign(&self.header().to_string(), payload).to_string().into_bytes()
-    }
-}
-
-pub(super) fn josekit_verifier(algorithm: Algorithm, jwk: &Jwk) -> Option<Box<dyn JwsVerifier>> {
-    Some(match algorithm {
-        Algorithm::ES256 => Box::new(ES256.verifier_from_jwk(jwk).ok()?),
-        Algorithm::ES384 => Box::new(ES384.verifier_from_jwk(jwk).ok()?),
-        Algorithm::ES512 => Box::new(ES512.verifier_from_jwk(jwk).ok()?),
-        Algorithm::EdDSA => Box::new(EdDSA.verifier_from_jwk(jwk).ok()?),
-        Algorithm::RS256 => Box::new(RS256.verifier_from_jwk(jwk).ok()?),
-    })
-}
 
 /// What happens to octets on their way.
 #[derive(Clone, Debug)]
@@ -149,7 +56,8 @@ impl Damage {
 }
 
 /// Both verdicts on one signature.
-fn verdicts(signer: &Signer, key: &PublicKey, message: &[u8], signature: &[u8]) -> (bool, bool) {
+fn verdicts(signer: &Signer, key: &PublicKey, signed: &Signed) -> (bool, bool) {
+    let Signed { message, signature } = signed;
     (key.accepts(message, signature), signer.verifier.verify(message, signature).is_ok())
 }
 
@@ -157,16 +65,15 @@ fn verdicts(signer: &Signer, key: &PublicKey, message: &[u8], signature: &[u8]) 
 fn jws_02_every_algorithm_verifies_what_josekit_signed() {
     for signer in Signer::all() {
         for payload in [&b""[..], b"{}", br#"{"contact":["mailto:a@b.test"]}"#, &[0xff; 5000]] {
-            let jws = Jws::parse(&signer.request(payload)).unwrap();
+            let body = signer.request(payload);
+            let jws = Jws::parse(&body).unwrap();
             let KeyReference::Jwk(key) = &jws.key else { panic!("jwk") };
             assert_eq!(jws.verify(key).unwrap(), payload);
-            assert_eq!(verdicts(signer, key, jws.signing_input.as_bytes(), &jws.signature), (true, true));
+            let signed = Signed::of(&body);
+            assert_eq!(verdicts(signer, key, &signed), (true, true));
             let other = Signer::stranger(signer.algorithm);
             assert!(jws.verify(&other.key()).is_err());
-            assert_eq!(
-                verdicts(other, &other.key(), jws.signing_input.as_bytes(), &jws.signature),
-                (false, false)
-            );
+            assert_eq!(verdicts(other, &other.key(), &signed), (false, false));
         }
     }
 }
@@ -182,8 +89,33 @@ fn both_write_the_same_subject_public_key_info() {
     }
 }
 
+/// The MAC of an external account binding (RFC 8555 §7.3.4) is the one that josekit makes.
+#[test]
+fn eab_02_each_mac_algorithm_agrees_with_another_implementation() {
+    const URL: &str = "https://ca.test/new-account";
+    // josekit wants keys as long as the hash.
+    let secret = [7; 64];
+    let account = Signer::of(Algorithm::ES256);
+    let signers: [(&str, Box<dyn JwsSigner>); 3] = [
+        ("HS256", Box::new(HS256.signer_from_bytes(secret).unwrap())),
+        ("HS384", Box::new(HS384.signer_from_bytes(secret).unwrap())),
+        ("HS512", Box::new(HS512.signer_from_bytes(secret).unwrap())),
+    ];
+    for (algorithm, signer) in signers {
+        let header = json!({"alg": algorithm, "kid": "k", "url": URL});
+        let protected = Base64UrlUnpadded::encode_string(header.to_string().as_bytes());
+        let payload = Base64UrlUnpadded::encode_string(account.jwk.to_string().as_bytes());
+        let mac = signer.sign(format!("{protected}.{payload}").as_bytes()).unwrap();
+        let signature = Base64UrlUnpadded::encode_string(&mac);
+        let inner: Value = json!({"protected": protected, "payload": payload, "signature": signature});
+        let binding = Binding::parse(&inner, URL, &account.key()).unwrap();
+        assert!(binding.verify(&secret).is_ok(), "{algorithm}");
+        assert!(binding.verify(&[8; 64]).is_err(), "{algorithm}");
+    }
+}
+
 /// How the property tests run; failures are not written beside the sources.
-pub(super) fn cases() -> ProptestConfig {
+fn cases() -> ProptestConfig {
     ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -197,12 +129,12 @@ proptest! {
         payload in proptest::collection::vec(any::<u8>(), 0..60),
     ) {
         let signer = &Signer::all()[which];
-        let jws = Jws::parse(&signer.request(&payload)).unwrap();
-        let (mut message, mut signature) = (jws.signing_input.clone().into_bytes(), jws.signature.clone());
-        on_signature.apply(&mut signature);
-        on_message.apply(&mut message);
-        let untouched = message == jws.signing_input.as_bytes() && signature == jws.signature;
-        let (ours, josekits) = verdicts(signer, &signer.key(), &message, &signature);
+        let sent = Signed::of(&signer.request(&payload));
+        let mut received = Signed { message: sent.message.clone(), signature: sent.signature.clone() };
+        on_signature.apply(&mut received.signature);
+        on_message.apply(&mut received.message);
+        let untouched = received.message == sent.message && received.signature == sent.signature;
+        let (ours, josekits) = verdicts(signer, &signer.key(), &received);
         prop_assert_eq!(ours, josekits);
         prop_assert_eq!(ours, untouched);
     }
@@ -217,7 +149,8 @@ proptest! {
         if let Ok(jws) = Jws::parse(&body) {
             let key = signer.key();
             let ours = jws.verify(&key);
-            let josekits = signer.verifier.verify(jws.signing_input.as_bytes(), &jws.signature).is_ok();
+            let Signed { message, signature } = Signed::of(&body);
+            let josekits = signer.verifier.verify(&message, &signature).is_ok();
             prop_assert!(jws.algorithm != signer.algorithm || ours.is_ok() == josekits);
             if let Ok(payload) = ours {
                 prop_assert_eq!(payload, b"{\"x\":1}");

@@ -1,13 +1,15 @@
 //! josekit against aws-lc-rs, in verifications per CPU second of one thread: what decides which one serves.
-//! `cargo test --workspace --lib jose::bench -- --ignored --nocapture`
+//! `cargo test --release -p chancery-jose-oracle --test speed -- --ignored --nocapture`
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::hint::black_box;
 
 use josekit::jwk::Jwk;
 
-use crate::jose::oracle::{Signer, josekit_verifier};
-use crate::jose::{Jws, PublicKey};
+use chancery::jose::{Jws, PublicKey};
+use chancery_jose_oracle::{Signed, Signer, josekit_verifier};
 
 /// CPU time of this thread in ns, by Linux's scheduler.
 fn cpu_ns() -> u64 {
@@ -40,8 +42,7 @@ fn rate(mut verify: impl FnMut() -> bool) -> f64 {
 fn verifications_per_cpu_second() {
     for signer in Signer::all() {
         let body = signer.request(br#"{"identifiers":[{"type":"dns","value":"www.example.test"}]}"#);
-        let jws = Jws::parse(&body).unwrap();
-        let (message, signature) = (jws.signing_input.as_bytes(), jws.signature.as_slice());
+        let Signed { message, signature } = &Signed::of(&body);
         let key = signer.key();
         let jwk = Jwk::from_map(signer.jwk.as_object().unwrap().clone()).unwrap();
         let josekits = josekit_verifier(signer.algorithm, &jwk).unwrap();
