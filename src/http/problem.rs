@@ -93,8 +93,9 @@ pub(super) fn refused(refusal: &Refusal, account_url: Option<String>) -> Rejecti
         Refusal::AlreadyRevoked => problem(P::AlreadyRevoked).into(),
         Refusal::BadRevocationReason(_) => problem(P::BadRevocationReason).into(),
         Refusal::Binding(error) => problem(error.kind()).into(),
-        Refusal::Csr(error) => problem(error.kind()).into(),
-        Refusal::CsrAccountKey | Refusal::CsrBlockedKey | Refusal::CsrNames(_) => problem(P::BadCsr).into(),
+        Refusal::Csr(_) | Refusal::CsrAccountKey | Refusal::CsrBlockedKey | Refusal::CsrNames(_) => {
+            problem(P::BadCsr).into()
+        }
         Refusal::Identifiers(subproblems) => identifiers(detail, subproblems).into(),
         Refusal::InvalidContact(_) => problem(P::InvalidContact).into(),
         Refusal::InvalidProfile(_) => problem(P::InvalidProfile).into(),

@@ -1,5 +1,7 @@
 //! Certification requests (RFC 2986) as RFC 8555 §7.4 uses them: a public key, proof of its private half, and
-//! a set of names. Nothing else that a CSR asks for is looked at, so nothing else can reach a certificate.
+//! a set of names. Nothing else of a CSR is kept, so nothing else can reach a certificate.
+
+mod extensions;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,9 +10,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
 
 use crate::acme::identifier::{Identifier, IdentifierError};
-use crate::acme::problem::{ProblemType, printable};
+use crate::acme::problem::printable;
 use crate::acme::profile::KeyType;
-use crate::pki::der::{BOOLEAN, DerError, Element, OCTET_STRING, OID, Reader, SEQUENCE, SET};
+use crate::pki::der::{DerError, Element, OID, Reader, SEQUENCE, SET};
 use crate::pki::hex;
 use crate::pki::key::{KeyError, PublicKey};
 use crate::pki::signature::{SignatureError, verify};
@@ -36,12 +38,20 @@ pub struct Csr {
     pub names: BTreeSet<Identifier>,
 }
 
-/// Why a CSR is refused (ORD-10, ORD-11). The texts are for its sender.
+/// Why a CSR is refused (ORD-10, ORD-11): each is `badCSR` to the client. The texts are for its sender.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CsrError {
+    /// It asks to be an authority's.
+    #[error(
+        "the CSR asks for a certificate authority's certificate (basicConstraints with CA:TRUE), which no profile issues"
+    )]
+    Authority,
     /// A common name that is no identifier.
     #[error("the CSR's common name \"{0}\" is neither a DNS name nor an IP address; leave it out or empty")]
     CommonName(String),
+    /// An extension that is marked critical and would not be in the certificate.
+    #[error("the CSR asks for the critical extension {0}, which this server does not issue; leave it out")]
+    CriticalExtension(String),
     /// A subject alternative name that is no identifier.
     #[error("the CSR asks for \"{name}\": {why}")]
     Identifier {
@@ -67,6 +77,11 @@ pub enum CsrError {
     /// The key is of no kind that can be used.
     #[error("the CSR's key cannot be used: {0}")]
     PublicKey(#[from] KeyError),
+    /// RFC 7633: the certificate would be refused without a stapled OCSP response, and there is no OCSP here.
+    #[error(
+        "the CSR asks for OCSP must-staple (a TLS feature, RFC 7633), which this server does not issue: it has no OCSP"
+    )]
+    MustStaple,
     /// Two attributes or extensions where there may be one.
     #[error("the CSR has its extension request, or its subject alternative names, more than once")]
     Repeated,
@@ -76,23 +91,12 @@ pub enum CsrError {
     /// Above [`MAX_CSR`].
     #[error("the CSR is longer than {MAX_CSR} octets")]
     TooLong,
-    /// Another version than 0 (RFC 2986 §4.1).
-    #[error("the CSR's version is not that of PKCS #10")]
+    /// Another version than 0 (RFC 2986 §4.1), or 1 and 2, which clients write that count from one.
+    #[error("the CSR's version is not 0, that of PKCS #10")]
     Version,
     /// A key whose private half can be found.
     #[error("the CSR's key is weak: {0}; make a new one with other software")]
     WeakKey(#[from] Weakness),
-}
-
-impl CsrError {
-    /// The problem that the client is told of: `badPublicKey` for a weak key (ORD-11), else `badCSR`
-    /// (ORD-10).
-    pub const fn kind(&self) -> ProblemType {
-        match self {
-            Self::WeakKey(_) => ProblemType::BadPublicKey,
-            _ => ProblemType::BadCsr,
-        }
-    }
 }
 
 impl Csr {
@@ -112,7 +116,8 @@ impl Csr {
         request.finish()?;
 
         let mut fields = Reader::new(info.content);
-        if fields.unsigned()? != [0] {
+        // RFC 2986 §4.1 says 0. certbot up to 1.28 writes 2, as does Ruby's acme-client up to 2.0.18; no rule hangs on it.
+        if !matches!(fields.unsigned()?, [0..=2]) {
             return Err(CsrError::Version);
         }
         let subject = fields.enter(SEQUENCE)?;
@@ -126,7 +131,7 @@ impl Csr {
         let mut names = BTreeSet::new();
         common_names(subject, &mut names)?;
         if let Some(attributes) = attributes {
-            requested_names(Reader::new(attributes.content), &mut names)?;
+            extensions::read(Reader::new(attributes.content), &mut names)?;
         }
         verify(&key, algorithm, info.raw, signature)?;
         // Only now: looking for weaknesses costs more than a signature, which must have been worth it.
@@ -179,54 +184,39 @@ fn common_names(mut subject: Reader<'_>, names: &mut BTreeSet<Identifier>) -> Re
 }
 
 fn common_name(value: &Element<'_>) -> Result<Identifier, CsrError> {
+    let text = directory_string(value);
+    let text = text.as_deref();
+    let address = text.and_then(|text| text.parse().ok()).map(Identifier::Ip);
+    address
+        .or_else(|| text.and_then(|text| Identifier::parse("dns", text).ok()))
+        .ok_or_else(|| CsrError::CommonName(printable(text.map_or(value.content, str::as_bytes), 64)))
+}
+
+/// The text of a DirectoryString (RFC 5280 §4.1.2.4), in any of its five types, or of an IA5String; `None` if it is none.
+fn directory_string(value: &Element<'_>) -> Option<String> {
     const UTF8: u8 = 0x0c;
     const PRINTABLE: u8 = 0x13;
     const TELETEX: u8 = 0x14;
     const IA5: u8 = 0x16;
-    // In all of these, ASCII is ASCII, and names have nothing else.
-    let text = match value.tag {
-        UTF8 | PRINTABLE | TELETEX | IA5 => std::str::from_utf8(value.content).ok(),
+    const UNIVERSAL: u8 = 0x1c;
+    const BMP: u8 = 0x1e;
+    let octets = value.content;
+    match value.tag {
+        // In all of these, ASCII is ASCII, and names have nothing else.
+        UTF8 | PRINTABLE | TELETEX | IA5 => std::str::from_utf8(octets).ok().map(str::to_owned),
+        // UTF-16, as Windows writes names that have a `*`.
+        BMP => {
+            let (units, rest) = octets.as_chunks::<2>();
+            let text = char::decode_utf16(units.iter().map(|unit| u16::from_be_bytes(*unit)));
+            rest.is_empty().then(|| text.collect::<Result<_, _>>().ok())?
+        }
+        UNIVERSAL => {
+            let (units, rest) = octets.as_chunks::<4>();
+            let text = units.iter().map(|unit| char::from_u32(u32::from_be_bytes(*unit)));
+            rest.is_empty().then(|| text.collect::<Option<_>>())?
+        }
         _ => None,
-    };
-    let address = text.and_then(|text| text.parse().ok()).map(Identifier::Ip);
-    address
-        .or_else(|| text.and_then(|text| Identifier::parse("dns", text).ok()))
-        .ok_or_else(|| CsrError::CommonName(printable(value.content, 64)))
-}
-
-/// Reads the attributes for the one extension request (RFC 2985 §5.4.2), and that for the one subjectAltName.
-fn requested_names(mut attributes: Reader<'_>, names: &mut BTreeSet<Identifier>) -> Result<(), CsrError> {
-    const EXTENSION_REQUEST: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e";
-    const SUBJECT_ALT_NAME: &[u8] = b"\x55\x1d\x11";
-    let (mut requested, mut named) = (false, false);
-    while !attributes.is_empty() {
-        let mut attribute = attributes.enter(SEQUENCE)?;
-        let kind = attribute.expect(OID)?.content;
-        let mut values = attribute.enter(SET)?;
-        attribute.finish()?;
-        if kind != EXTENSION_REQUEST {
-            continue;
-        }
-        if std::mem::replace(&mut requested, true) {
-            return Err(CsrError::Repeated);
-        }
-        let mut extensions = values.enter(SEQUENCE)?;
-        values.finish()?;
-        while !extensions.is_empty() {
-            let mut extension = extensions.enter(SEQUENCE)?;
-            let kind = extension.expect(OID)?.content;
-            extension.optional(BOOLEAN)?;
-            let value = extension.expect(OCTET_STRING)?.content;
-            extension.finish()?;
-            if kind == SUBJECT_ALT_NAME {
-                if std::mem::replace(&mut named, true) {
-                    return Err(CsrError::Repeated);
-                }
-                alternative_names(value, names)?;
-            }
-        }
     }
-    Ok(())
 }
 
 fn alternative_names(extension: &[u8], names: &mut BTreeSet<Identifier>) -> Result<(), CsrError> {

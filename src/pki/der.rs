@@ -179,6 +179,28 @@ pub(super) fn oid(arcs: &[u64]) -> Vec<u8> {
     element(OID, &content)
 }
 
+/// The dotted form of an OBJECT IDENTIFIER's content, for messages; hexadecimal where it is none.
+pub(super) fn oid_text(content: &[u8]) -> String {
+    let mut arcs = Vec::new();
+    let mut arc = 0u64;
+    for octet in content {
+        if arc >> 57 != 0 {
+            return crate::pki::hex(content);
+        }
+        arc = (arc << 7) | u64::from(octet & 0x7f);
+        if octet & 0x80 == 0 {
+            arcs.push(arc);
+            arc = 0;
+        }
+    }
+    let (Some((first, rest)), Some(0..=0x7f)) = (arcs.split_first(), content.last()) else {
+        return crate::pki::hex(content);
+    };
+    let top = (first / 40).min(2);
+    let arcs = [top, first - 40 * top].into_iter().chain(rest.iter().copied());
+    arcs.map(|arc| arc.to_string()).collect::<Vec<_>>().join(".")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +248,13 @@ mod tests {
         );
         assert_eq!(written("2.23.140.1.2.1"), Some(b"\x06\x06\x67\x81\x0c\x01\x02\x01".to_vec()));
         assert_eq!(written("2.999.0"), Some(b"\x06\x03\x88\x37\x00".to_vec()));
+        for text in ["1.2.840.113549.1.9.14", "2.23.140.1.2.1", "2.999.0", "1.3.6.1.5.5.7.1.24", "0.39"] {
+            let der = oid(&oid_arcs(text).unwrap());
+            assert_eq!(oid_text(&der[2..]), text);
+        }
+        for wrong in [&[][..], &[0x80], &[0x2a, 0x86], &[0xff; 12]] {
+            assert_eq!(oid_text(wrong), crate::pki::hex(wrong));
+        }
         for wrong in ["", "1", "3.1", "1.40", "1.2.", "1..2", "1.2.x", "1.2.03", "1.2.99999999999999999999"] {
             assert_eq!(written(wrong), None, "{wrong}");
         }

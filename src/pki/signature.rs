@@ -36,7 +36,8 @@ enum Scheme {
 }
 
 /// Reads an AlgorithmIdentifier. RFC 4055 §5: with RSA the parameters are NULL, and absent ones are accepted
-/// too; RFC 5758 §3.2 and RFC 8410 §3: with ECDSA and Ed25519 they are absent.
+/// too; RFC 5758 §3.2 and RFC 8410 §3: with ECDSA and Ed25519 they are absent. Some clients write a NULL with ECDSA as
+/// they do with RSA: nothing hangs on it.
 fn scheme(algorithm: &[u8]) -> Option<Scheme> {
     const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01";
     const ECDSA: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03";
@@ -57,9 +58,9 @@ fn scheme(algorithm: &[u8]) -> Option<Scheme> {
         };
     }
     match content.strip_prefix(ECDSA)? {
-        [2] => Some(Scheme::Ecdsa(Hash::Sha256)),
-        [3] => Some(Scheme::Ecdsa(Hash::Sha384)),
-        [4] => Some(Scheme::Ecdsa(Hash::Sha512)),
+        [2] | [2, 0x05, 0x00] => Some(Scheme::Ecdsa(Hash::Sha256)),
+        [3] | [3, 0x05, 0x00] => Some(Scheme::Ecdsa(Hash::Sha384)),
+        [4] | [4, 0x05, 0x00] => Some(Scheme::Ecdsa(Hash::Sha512)),
         _ => None,
     }
 }

@@ -25,6 +25,8 @@ wire_tests! {
         ord_10_a_csr_that_cannot_be_read_leaves_the_order_ready
         ord_10_common_name_and_alternative_names_together_are_the_names
         ord_10_nothing_of_the_csr_but_its_key_is_in_the_certificate
+        ord_10_what_would_not_be_granted_is_bad_csr_and_says_so
+        ord_10_requests_of_old_clients_are_read
         ord_11_each_kind_of_key_is_certified
         ord_11_weak_keys_are_refused
         ord_11_a_profile_may_allow_fewer_kinds_of_key
@@ -197,7 +199,7 @@ async fn ord_10_nothing_of_the_csr_but_its_key_is_in_the_certificate(server: Arc
     let key = Key::new();
     let order = client.ready_order(&[&name]).await;
     let mut asked: CertificateParams = parameters(&[&name]);
-    asked.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    asked.is_ca = IsCa::ExplicitNoCa;
     asked.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
     asked.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::CodeSigning];
     asked.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 2, 3, 4, 5], b"\x05\x00".to_vec())];
@@ -212,6 +214,49 @@ async fn ord_10_nothing_of_the_csr_but_its_key_is_in_the_certificate(server: Arc
     assert!(!leaf.extended_key_usage().expect("one").expect("some").value.code_signing);
     assert!(leaf.extensions().iter().all(|extension| extension.oid.to_id_string() != "1.2.3.4.5"));
     assert!(!leaf.subject().to_string().contains("Somebody"), "{}", leaf.subject());
+}
+
+async fn ord_10_what_would_not_be_granted_is_bad_csr_and_says_so(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let name = unique_name();
+    let order = client.ready_order(&[&name]).await;
+    let key = Key::new().to_rcgen();
+    let extension = |oid: &[u64], content: &[u8], critical: bool| {
+        let mut extension = CustomExtension::from_oid_content(oid, content.to_vec());
+        extension.set_criticality(critical);
+        let mut asked = parameters(&[&name]);
+        asked.custom_extensions = vec![extension];
+        asked
+    };
+    let mut authority = parameters(&[&name]);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (asked, told) in [
+        (extension(&[1, 3, 6, 1, 5, 5, 7, 1, 24], b"\x30\x03\x02\x01\x05", false), "must-staple"),
+        (authority, "CA:TRUE"),
+        (extension(&[1, 2, 3, 4, 5], b"\x05\x00", true), "1.2.3.4.5"),
+    ] {
+        let answer = client.finalize(&order, &csr_of(&key, &asked)).await;
+        answer.problem(400, "badCSR");
+        assert!(answer.detail().contains(told), "{told}: {answer}");
+    }
+    assert_still_ready(&client, &order, &[&name]).await;
+}
+
+async fn ord_10_requests_of_old_clients_are_read(server: Arc<Deployment>) {
+    let client = server.account().await;
+    for (file, names) in [
+        ("certbot-1.21", ["a.example.com", "*.example.com"]),
+        ("ruby-acme-client-2.0.9", ["a.example.com", "b.example.com"]),
+    ] {
+        let csr =
+            std::fs::read(format!("{}/fuzz/corpus/csr/{file}", env!("CARGO_MANIFEST_DIR"))).expect(file);
+        let order = client.ready_order(&names).await;
+        client.finalize(&order, &csr).await.expect(200);
+        let url = client.wait_for(&order.url, "valid").await.string("certificate");
+        let mut names = names.map(str::to_owned);
+        names.sort();
+        assert_eq!(Chain::parse(&client.read(&url).await.text()).names(), names, "{file}");
+    }
 }
 
 async fn ord_11_each_kind_of_key_is_certified(server: Arc<Deployment>) {
@@ -232,7 +277,7 @@ async fn ord_11_weak_keys_are_refused(server: Arc<Deployment>) {
     for (what, key) in [("ROCA", WeakRsa::roca()), ("close primes", WeakRsa::close_primes())] {
         let answer = client.finalize(&order, &csr(&key, &[&name])).await;
         assert_eq!(answer.status, 400, "{what}: {answer}");
-        answer.problem(400, "badPublicKey");
+        answer.problem(400, "badCSR");
     }
     for (what, key) in [("1024 bits", WeakRsa::short()), ("exponent 3", WeakRsa::small_exponent())] {
         let request = csr(&key, &[&name]);
@@ -240,7 +285,7 @@ async fn ord_11_weak_keys_are_refused(server: Arc<Deployment>) {
             .expect("well formed");
         let answer = client.finalize(&order, &request).await;
         assert_eq!(answer.status, 400, "{what}: {answer}");
-        answer.problem_of(&["badPublicKey", "badCSR"]);
+        answer.problem(400, "badCSR");
     }
     assert_still_ready(&client, &order, &[&name]).await;
 }
@@ -251,7 +296,7 @@ async fn ord_11_a_profile_may_allow_fewer_kinds_of_key(server: Arc<Deployment>) 
     let order = client.order_under("plain", &[&name]).await;
     for kind in [KeyKind::Rs256, KeyKind::EdDsa, KeyKind::Es512] {
         let answer = client.finalize(&order, &csr(&Key::of(kind).to_rcgen(), &[&name])).await;
-        answer.problem_of(&["badPublicKey", "badCSR"]);
+        answer.problem(400, "badCSR");
     }
     assert_still_ready(&client, &order, &[&name]).await;
 }
