@@ -13,6 +13,8 @@ pub fn point(name: &str) {
         Some((var("CHANCERY_TEST_FAULT").ok()?, if stop { SIGSTOP } else { SIGKILL }))
     });
     if let Some((_, signal)) = CHOSEN.as_ref().filter(|(point, _)| point == name) {
+        // Past the log's format and filter: who waits for the fault must see it, however the log is set.
+        eprintln!("fault point {name}");
         // To this very thread: a signal to the process is taken by any thread, and this one would go on meanwhile.
         let sent = signal_hook::low_level::raise(*signal);
         tracing::warn!(point = name, signal, ?sent, "the process lives on after a fault point");

@@ -19,7 +19,7 @@ use crate::support::flows::text;
 use crate::support::keys::{Key, base64url};
 use crate::support::postgres::TableLock;
 use crate::support::responder::{self, Reply};
-use crate::support::run::{SOON, runtime, unique_name};
+use crate::support::run::{SOON, runtime, unique_name, with_log};
 use crate::support::trial::Trial;
 
 type Server = Arc<Deployment>;
@@ -154,7 +154,12 @@ fn i_03_a_stopping_replica_finishes_requests_and_hands_jobs_back() {
         };
         let (answer, stopping) = tokio::join!(running.send(), watch);
         answer.expect(201);
-        assert_eq!(server.replica(0).ended().await, 0, "{}", server.replica(0).log());
+        assert_eq!(
+            server.replica(0).ended().await,
+            0,
+            "{}",
+            with_log("it ended otherwise", &server.replica(0).log())
+        );
         assert_soon("the end after a SIGTERM", stopping, Duration::from_secs(5));
         client.wait_for(&trial.url, "valid").await;
         assert_soon("validation after a SIGTERM", stopping, Duration::from_secs(8));
@@ -180,7 +185,12 @@ fn i_03_a_stopping_replica_hands_an_issuance_back() {
         };
         let (answer, stopping) = tokio::join!(ask.send(), stop);
         assert_eq!(answer.expect(200).state(), "processing");
-        assert_eq!(server.replica(0).ended().await, 0, "{}", server.replica(0).log());
+        assert_eq!(
+            server.replica(0).ended().await,
+            0,
+            "{}",
+            with_log("it ended otherwise", &server.replica(0).log())
+        );
         stall.end();
         client.wait_for(&order.url, "valid").await;
         assert_soon("issuance after a SIGTERM", stopping, Duration::from_secs(8));

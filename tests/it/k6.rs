@@ -15,7 +15,7 @@ use crate::support::chancery::Settings;
 use crate::support::foreign;
 use crate::support::process::Process;
 use crate::support::responder;
-use crate::support::run::{folder, free_port, unique, wait_until};
+use crate::support::run::{folder, free_port, unique, wait_until, with_log};
 
 /// How a run ends of which a threshold was not kept, as with k6.
 const THRESHOLD_MISSED: i32 = 99;
@@ -190,7 +190,7 @@ fn the_signed_flow_answers_http_01_by_a_challenge_server() {
         &site.home.join("challtestsrv.log"),
     );
     wait_until("the challenge server listens", || {
-        assert!(server.is_running(), "it ended: {}", server.log());
+        assert!(server.is_running(), "{}", with_log("it ended", &server.log()));
         [&management, &answers].iter().all(|address| std::net::TcpStream::connect(address.as_str()).is_ok())
     });
     let name = format!("k6-{}", unique());

@@ -16,7 +16,7 @@ use crate::clients::site::Site;
 use crate::support::chancery::Kind;
 use crate::support::foreign;
 use crate::support::process::Process;
-use crate::support::run::{SOON, wait_until};
+use crate::support::run::{SOON, wait_until, with_log};
 
 /// Of the Caddys at one site, one at a time: they would share a port, and answer each other's challenges.
 static TURN: Mutex<()> = Mutex::new(());
@@ -219,7 +219,7 @@ impl Caddy<'_> {
     fn wait_for_certificate(&self, caddy: &Process, profile: &str, name: &str, last: Option<&Certificate>) {
         let last = last.map(Certificate::pem);
         wait_until("Caddy has a certificate", || {
-            assert!(caddy.is_running(), "Caddy ended: {}", caddy.log());
+            assert!(caddy.is_running(), "{}", with_log("Caddy ended", &caddy.log()));
             // Debian's, stopped as soon as a lock is away, may try to remove it again, and says so.
             let is_failure = |line: &&str| {
                 line.contains("\"level\":\"error\"") && !line.contains("\"signal\":\"SIGTERM\"")

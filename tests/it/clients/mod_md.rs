@@ -14,6 +14,7 @@ use crate::clients::site::Site;
 use crate::clients::uacme::runs_as_root;
 use crate::support::chancery::Kind;
 use crate::support::process::Process;
+use crate::support::run::with_log;
 
 const PROGRAM: &str = "/usr/sbin/apache2";
 
@@ -158,8 +159,12 @@ impl<'s> Apache<'s> {
     fn wait(&self, name: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
         while !condition() {
-            assert!(self.process.is_running(), "Apache ended:\n{}", self.process.log());
-            assert!(start.elapsed() < LIMIT, "{name}: still waiting; Apache's log:\n{}", self.process.log());
+            assert!(self.process.is_running(), "{}", with_log("Apache ended", &self.process.log()));
+            assert!(
+                start.elapsed() < LIMIT,
+                "{}",
+                with_log(format!("{name}: still waiting"), &self.process.log())
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -11,7 +11,7 @@ use crate::support::bind::{self, Bind};
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::process::Process;
 use crate::support::responder;
-use crate::support::run::{folder, free_port, unique, unique_address, wait_until};
+use crate::support::run::{folder, free_port, unique, unique_address, wait_until, with_log};
 
 /// A server, and one client's place beside it.
 pub struct Site {
@@ -65,7 +65,7 @@ impl Site {
         let program = env!("CARGO_BIN_EXE_chancery");
         let process = Process::start(program, ["serve", "--local"], &environment, &home.join("log"));
         wait_until("chancery has said what to do next", || {
-            assert!(process.is_running(), "chancery ended; its log:\n{}", process.log());
+            assert!(process.is_running(), "{}", with_log("chancery ended", &process.log()));
             process.log().contains("or with certbot")
         });
         Self {

@@ -14,7 +14,7 @@ use crate::clients::site::Site;
 use crate::clients::webroot::Webroot;
 use crate::support::chancery::Kind;
 use crate::support::process::Process;
-use crate::support::run::wait_until;
+use crate::support::run::{wait_until, with_log};
 
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -83,7 +83,7 @@ fn by_tls(site: &Site) {
     let arguments = ["--bind", &bind, "--connect", "127.0.0.1@9", "--sock", &socket, "--pidfile", &pid];
     let ualpn = Process::start_ending_by("TERM", "ualpn", arguments, &surroundings(&site.home), &log);
     wait_until("ualpn listens", || {
-        assert!(ualpn.is_running(), "ualpn ended: {}", ualpn.log());
+        assert!(ualpn.is_running(), "{}", with_log("ualpn ended", &ualpn.log()));
         UnixStream::connect(&socket).is_ok() && TcpStream::connect((site.address, site.tls_port)).is_ok()
     });
     let tell = |what: &str| format!("[ \"$(echo \"{what}\" | ualpn --sock '{socket}')\" = OK ]");

@@ -16,7 +16,7 @@ use crate::certificates::crl_url;
 use crate::docs::{read, root};
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::process::Process;
-use crate::support::run::{folder, free_port, runtime, wait_until};
+use crate::support::run::{folder, free_port, runtime, wait_until, with_log};
 use crate::support::transport::{Connections, Endpoint, Version};
 
 /// From where the balancer connects to replicas; clients are at 127.0.0.1.
@@ -107,7 +107,7 @@ impl Balancer {
         let process =
             Process::start("haproxy", ["-db", "-f", &file.display().to_string()], &[], &home.join("log"));
         wait_until("HAProxy takes connections", || {
-            assert!(process.is_running(), "HAProxy ended: {}", process.log());
+            assert!(process.is_running(), "{}", with_log("HAProxy ended", &process.log()));
             std::net::TcpStream::connect(("127.0.0.1", tls)).is_ok()
         });
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));

@@ -9,7 +9,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use super::{block_after, yaml};
 use crate::support::process::Process;
-use crate::support::run::{SOON, folder, free_port, runtime};
+use crate::support::run::{SOON, folder, free_port, runtime, with_log};
 use crate::support::transport::{Connections, Endpoint, Version};
 
 const REPLICAS: usize = 3;
@@ -71,7 +71,7 @@ async fn targets(configuration: &str, count: usize) -> (Vec<Value>, Vec<Value>) 
     };
     let wait = async {
         loop {
-            assert!(prometheus.is_running(), "{}", prometheus.log());
+            assert!(prometheus.is_running(), "{}", with_log("Prometheus ended", &prometheus.log()));
             if let Some(found) = ask().await {
                 return found;
             }
@@ -79,7 +79,7 @@ async fn targets(configuration: &str, count: usize) -> (Vec<Value>, Vec<Value>) 
         }
     };
     let found = tokio::time::timeout(SOON, wait).await;
-    found.unwrap_or_else(|_| panic!("no {count} targets: {}", prometheus.log()))
+    found.unwrap_or_else(|_| panic!("{}", with_log(format!("no {count} targets"), &prometheus.log())))
 }
 
 #[test]

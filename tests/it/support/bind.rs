@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use crate::support::process::Process;
-use crate::support::run::{folder, free_port, wait_until};
+use crate::support::run::{folder, free_port, wait_until, with_log};
 
 /// A name server.
 pub struct Bind {
@@ -60,7 +60,7 @@ zone \"{PARENT}\" {{ type primary; file \"{place}/parent\"; }};
         let log = home.join("log");
         let process = Process::start("named", ["-g", "-c", &file.display().to_string()], &[], &log);
         wait_until("named has loaded its zone", || {
-            assert!(process.is_running(), "named ended; its log:\n{}", process.log());
+            assert!(process.is_running(), "{}", with_log("named ended", &process.log()));
             !process.log().contains("not loaded due to errors")
                 && process.log().contains("all zones loaded")
                 && process.log().contains("running")

@@ -172,6 +172,7 @@ impl Deployment {
             endpoint: OnceLock::from(endpoint),
             environment: Vec::new(),
             fault: Mutex::default(),
+            armed: Mutex::default(),
             log: PathBuf::new(),
             process: Mutex::new(Some(process)),
         };

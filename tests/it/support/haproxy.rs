@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::support::process::Process;
-use crate::support::run::{folder, free_port, wait_until};
+use crate::support::run::{folder, free_port, wait_until, with_log};
 
 /// A load balancer.
 pub struct Haproxy {
@@ -40,7 +40,7 @@ impl Haproxy {
         let log = home.join("log");
         let process = Process::start("haproxy", ["-db", "-f", &file.display().to_string()], &[], &log);
         wait_until("HAProxy takes connections", || {
-            assert!(process.is_running(), "HAProxy ended: {}", process.log());
+            assert!(process.is_running(), "{}", with_log("HAProxy ended", &process.log()));
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         Self { port, process }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::chancery::Deployment;
 use crate::support::process::Process;
 use crate::support::responder;
-use crate::support::run::{folder, free_port, wait_until};
+use crate::support::run::{folder, free_port, wait_until, with_log};
 use crate::support::transport::Endpoint;
 
 /// Starts Pebble, strict, validating against the in-test servers.
@@ -39,7 +39,7 @@ pub fn start() -> Arc<Deployment> {
     let process = Process::start("pebble", arguments, &environment, &home.join("log"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     wait_until("Pebble takes connections", || {
-        assert!(process.is_running(), "Pebble ended: {}", process.log());
+        assert!(process.is_running(), "{}", with_log("Pebble ended", &process.log()));
         std::net::TcpStream::connect(address).is_ok()
     });
     let base_url = format!("https://localhost:{port}");

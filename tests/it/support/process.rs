@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::run::with_log;
+
 /// A signal to the whole process group, such as that of a terminal, must not end the shell before its work is done.
 const KEEPER: &str = r#"trap : TERM INT HUP; end="$1"; log="$2"; shift 2; "$@" </dev/null >>"$log" 2>&1 & child=$!; echo $child; exec 1>&-; cat >/dev/null; kill -$end $child 2>/dev/null; wait $child 2>/dev/null"#;
 
@@ -105,7 +107,11 @@ impl Process {
     pub fn wait_for_end(&self, limit: Duration) {
         let start = Instant::now();
         while self.is_running() {
-            assert!(start.elapsed() < limit, "process {} still runs; its log:\n{}", self.pid, self.log());
+            assert!(
+                start.elapsed() < limit,
+                "{}",
+                with_log(format!("process {} still runs", self.pid), &self.log())
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -11,6 +11,8 @@ use redis::aio::MultiplexedConnection;
 use super::process::Process;
 use super::run::{SOON, folder, free_port, wait_until};
 
+use crate::support::run::with_log;
+
 /// A running server, or one that was killed and can be started again.
 pub struct Redis {
     port: u16,
@@ -163,7 +165,7 @@ impl Redis {
 fn process(port: u16, folder: &std::path::Path, arguments: &[String]) -> Process {
     let process = Process::start("redis-server", arguments, &[], &folder.join("log"));
     wait_until("Redis serves", || {
-        assert!(process.is_running(), "redis-server ended; its log:\n{}", process.log());
+        assert!(process.is_running(), "{}", with_log("redis-server ended", &process.log()));
         answers(port).unwrap_or(false)
     });
     process

@@ -94,6 +94,20 @@ pub fn unique_address() -> Ipv4Addr {
     Ipv4Addr::new(127, b.wrapping_add(1), c, d)
 }
 
+/// A failure and the end of a server's log, for the message of an assertion: the reason comes first and last, so that it
+/// is seen at whichever end a reader looks.
+pub fn with_log(reason: impl std::fmt::Display, log: &str) -> String {
+    const SHOWN: usize = 80;
+    let lines: Vec<_> = log.lines().collect();
+    let end = &lines[lines.len().saturating_sub(SHOWN)..];
+    format!(
+        "{reason}; the last {} of {} lines of the log:\n{}\n{reason}",
+        end.len(),
+        lines.len(),
+        end.join("\n")
+    )
+}
+
 /// Waits, on this thread, until `condition` holds.
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();

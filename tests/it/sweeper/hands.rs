@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::postgres::Postgres;
-use crate::support::run::{SOON, unique, wait_until};
+use crate::support::run::{SOON, unique, wait_until, with_log};
 
 /// How long it may take beyond what the rules allow on a machine that does much else.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -40,7 +40,7 @@ fn successor(server: &Deployment, old: usize) -> (usize, Duration) {
         if let [one] = leaders(server, &[old]).as_slice() {
             return (*one, start.elapsed());
         }
-        assert!(start.elapsed() < SOON, "nobody followed; the logs:\n{}", server.log());
+        assert!(start.elapsed() < SOON, "{}", with_log("nobody followed", &server.log()));
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::flows::identifiers;
 use crate::support::postgres::Postgres;
-use crate::support::run::{folder, runtime, unique_name, wait_until};
+use crate::support::run::{folder, runtime, unique_name, wait_until, with_log};
 
 fn sql(server: &Deployment, text: &str) -> String {
     Postgres::shared().psql(server.database().expect("a fleet"), text)
@@ -79,7 +79,7 @@ fn i_12_twenty_thousand_expired_orders_go_by_pages_while_clients_are_served() {
             latencies.push(start.elapsed());
         }
     });
-    assert_eq!(left(&server), 0, "{}", server.log());
+    assert_eq!(left(&server), 0, "{}", with_log("something is left", &server.log()));
     latencies.sort();
     println!(
         "{} orders were placed meanwhile, half within {:?}",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{PROGRAM, Settings};
 use crate::support::process::Process;
-use crate::support::run::{SOON, free_port, wait_until};
+use crate::support::run::{SOON, free_port, wait_until, with_log};
 use crate::support::transport::Endpoint;
 
 /// One `chancery serve` process.
@@ -23,6 +23,8 @@ pub struct Replica {
     pub(super) environment: Vec<(String, String)>,
     /// What only the next start has beside it.
     pub(super) fault: Mutex<Vec<(String, String)>>,
+    /// The fault point that this start is to meet, and how long the log was before.
+    pub(super) armed: Mutex<Option<(String, usize)>>,
     pub(super) log: PathBuf,
     pub(super) process: Mutex<Option<Process>>,
 }
@@ -41,8 +43,8 @@ impl Replica {
         environment.push(("CHANCERY_DATA_DIR".into(), data_dir.display().to_string()));
         environment.extend(settings.environment.iter().cloned());
         let (endpoint, process) = (OnceLock::new(), Mutex::new(None));
-        let fault = Mutex::default();
-        Self { listen, ops, data_dir, endpoint, environment, fault, log: home.join("log"), process }
+        let (fault, armed) = (Mutex::default(), Mutex::default());
+        Self { listen, ops, data_dir, endpoint, environment, fault, armed, log: home.join("log"), process }
     }
 
     /// How a client reaches it.
@@ -103,16 +105,34 @@ impl Replica {
 
     pub(super) fn start(&self) {
         let fault = std::mem::take(&mut *self.fault.lock().expect("not poisoned"));
+        let point = fault.iter().find(|(name, _)| name == "CHANCERY_TEST_FAULT");
+        let armed = point.map(|(_, point)| (point.clone(), self.log().len()));
+        *self.armed.lock().expect("not poisoned") = armed;
         let environment = [self.environment.as_slice(), &fault].concat();
         let process = Process::start(PROGRAM, ["serve"], &environment, &self.log);
         *self.process.lock().expect("not poisoned") = Some(process);
     }
 
+    /// Waits until it takes requests. One that was started with a fault point may meet it under the load of others
+    /// before anybody has seen it ready: that is the fault that was asked for, and no failure to start.
     pub(super) fn wait_until_ready(&self) {
         wait_until("the replica is ready", || {
-            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
-            assert!(self.is_running(), "chancery ended; its log:\n{}", log());
-            self.ops_get("/readyz").is_some_and(|(status, _)| status == 200)
+            if self.has_met_its_fault() {
+                return true;
+            }
+            let ready = self.ops_get("/readyz").is_some_and(|(status, _)| status == 200);
+            // Looked at last: it may have met its fault, and ended, since it was looked at first.
+            let ended = !self.is_running() && !self.has_met_its_fault();
+            assert!(!ended, "{}", with_log("chancery ended", &self.log()));
+            ready
         });
+    }
+
+    /// Whether the fault point that it was started with has been reached: the program says so before the signal.
+    pub(super) fn has_met_its_fault(&self) -> bool {
+        let armed = self.armed.lock().expect("not poisoned");
+        armed.as_ref().is_some_and(|(point, before)| {
+            self.log().get(*before..).is_some_and(|log| log.contains(&format!("fault point {point}\n")))
+        })
     }
 }
