@@ -31,18 +31,23 @@ impl Reader {
                 format!("{name} is no object identifier: write it in dots, such as 1.3.6.1.4.1.32473.1");
             self.refuse(&[&name], why);
         }
+        // Names say what may be issued, not to whom: a list of them is no answer to this.
         let anyone = self.flag(&key("accept_anyone"));
-        let restricted = !profile.allowed_names.is_empty() || profile.external_account_required;
-        if profile.authorization == AuthorizationMode::Trusted && !restricted && !anyone {
-            let inputs =
-                ["authorization", "allowed_names", "external_account_required", "accept_anyone"].map(key);
+        if profile.authorization == AuthorizationMode::Trusted
+            && !profile.external_account_required
+            && !anyone
+        {
+            let inputs = ["authorization", "external_account_required", "accept_anyone"].map(key);
             let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            let names = if profile.allowed_names.is_empty() { "any name" } else { "each of its names" };
             self.refuse(
                 &inputs,
                 format!(
-                    "{section}.authorization is trusted and {section}.allowed_names is empty: anyone who can reach \
-                     this server would get a certificate for any name without proof. Set allowed_names, or \
-                     external_account_required = true, or set {section}.accept_anyone = true if that is meant"
+                    "{section}.authorization is trusted and its accounts need no key of yours: anyone who can reach \
+                     this server would get a certificate for {names} without proof. Set \
+                     {section}.external_account_required = true and hand out keys (`chancery eab create --profile \
+                     {name}`), or set {section}.accept_anyone = true if that is meant",
+                    name = profile.name
                 ),
             );
         }

@@ -79,8 +79,9 @@ keys of `[default_profile]`, with the same defaults (a profile inherits nothing 
 characters of `a-z`, `0-9` and `-`; in the environment `[profiles.short-lived] validity` is
 `CHANCERY_PROFILES_SHORT_LIVED_VALIDITY`.
 
-A `trusted` profile that has neither `allowed_names`, nor `external_account_required = true`, nor `accept_anyone = true` is
-refused at start.
+A `trusted` profile is refused at start unless it has `external_account_required = true`, so that only accounts to which you
+handed a key (`chancery eab create --profile NAME`) may use it, or says `accept_anyone = true`. `allowed_names` is no substitute:
+it says which names, not who gets them.
 
 ## Example
 
@@ -109,8 +110,10 @@ chain = [\"/etc/chancery/root.pem\"]
 [eab]
 encryption_key_file = \"/run/secrets/eab\"
 
+# Accounts need a key: chancery eab create --profile inside
 [profiles.inside]
 authorization = \"trusted\"
+external_account_required = true
 allowed_names = [\".inside.example.com\"]
 validity = \"7d\"
 ```

@@ -222,7 +222,7 @@ pub const PROFILE_SETTINGS: &[Setting] = &[
     row("default_profile", "challenge_types", Words(&CHALLENGE_TYPES), Derived("all"), "The challenges offered: http-01, dns-01, tls-alpn-01."),
     row("default_profile", "reuse_authorizations", Boolean, Text("true"), "Whether a valid authorization serves further orders."),
     row("default_profile", "external_account_required", Boolean, Text("false"), "Whether accounts need an external account binding (RFC 8555 §7.3.4), by a key of `chancery eab create`."),
-    row("default_profile", "accept_anyone", Boolean, Text("false"), "States that a `trusted` profile without allowed_names and without external_account_required is meant: any account then gets any name."),
+    row("default_profile", "accept_anyone", Boolean, Text("false"), "States that a `trusted` profile without external_account_required is meant: whoever reaches the server then gets every name that it allows, without proof."),
 ];
 
 #[cfg(test)]

@@ -226,6 +226,7 @@ fn profiles_come_from_the_file_and_the_environment() {
     let mut sources = with(&[
         ("CHANCERY_PROFILES_SHORT_LIVED_VALIDITY", "6d"),
         ("CHANCERY_PROFILES_INSIDE_AUTHORIZATION", "trusted"),
+        ("CHANCERY_PROFILES_INSIDE_EXTERNAL_ACCOUNT_REQUIRED", "true"),
         ("CHANCERY_PROFILES_INSIDE_ALLOWED_NAMES", ".inside.example.com"),
         ("CHANCERY_DEFAULT_PROFILE_BACKDATE", "0s"),
     ]);
@@ -250,14 +251,16 @@ fn a_trusted_profile_for_anyone_is_refused_unless_it_is_meant() {
     assert!(refused(&[trusted]).contains("default_profile.accept_anyone = true if that is meant"));
     let config = loaded(&[trusted, ("CHANCERY_DEFAULT_PROFILE_ACCEPT_ANYONE", "true")]);
     assert_eq!(config.profiles["default"].authorization, AuthorizationMode::Trusted);
-    loaded(&[trusted, ("CHANCERY_DEFAULT_PROFILE_ALLOWED_NAMES", ".example.com")]);
-    assert!(
-        refused(&[("CHANCERY_PROFILES_X_AUTHORIZATION", "trusted")])
-            .contains("profiles.x.allowed_names is empty")
-    );
     loaded(&[trusted, ("CHANCERY_DEFAULT_PROFILE_EXTERNAL_ACCOUNT_REQUIRED", "true")]);
-    // A list with nothing in it is empty too.
-    assert!(refused(&[trusted, ("CHANCERY_DEFAULT_PROFILE_ALLOWED_NAMES", ",")]).contains("accept_anyone"));
+    // What may be issued is one thing, to whom another.
+    let names = ("CHANCERY_DEFAULT_PROFILE_ALLOWED_NAMES", ".example.com");
+    let named = refused(&[trusted, names]);
+    assert!(named.contains("each of its names") && named.contains("eab create --profile default"), "{named}");
+    loaded(&[trusted, names, ("CHANCERY_DEFAULT_PROFILE_ACCEPT_ANYONE", "true")]);
+    let other = refused(&[("CHANCERY_PROFILES_X_AUTHORIZATION", "trusted")]);
+    assert!(other.contains("profiles.x.accept_anyone") && other.contains("any name"), "{other}");
+    // Not a word of it where names are proven.
+    loaded(&[("CHANCERY_DEFAULT_PROFILE_AUTHORIZATION", "challenge")]);
 }
 
 #[test]
@@ -328,7 +331,11 @@ fn the_reference_in_the_documentation_is_the_tables() {
 #[test]
 fn the_example_for_a_fleet_can_be_loaded() {
     let folder = Folder::new("example");
-    let secrets = [("database-url", "postgres://db.test/chancery"), ("redis-url", "rediss://redis.test")];
+    let secrets = [
+        ("database-url", "postgres://db.test/chancery"),
+        ("redis-url", "rediss://redis.test"),
+        ("eab-key", "+/8AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE="),
+    ];
     let text =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/config.example.toml"));
     let mut text = text.expect("the example is there");

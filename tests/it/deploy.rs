@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chancery::acme::profile::AuthorizationMode;
 use chancery::config::{Config, Sources};
 use yaml_rust2::{Yaml, YamlLoader};
 
@@ -125,8 +126,12 @@ fn alerts_fire_for_their_faults_and_for_nothing_else() {
 fn load(file: &str) -> Config {
     let home = folder("deploy");
     let mut text = read(file);
-    for (name, url) in [("database-url", "postgres://db.test/chancery"), ("redis-url", "redis://redis.test")]
-    {
+    let key = "mZJyD6o9Ez0q0kq3mPqFh3r2qRkO1G2zv5m0Z8n4s1w=";
+    for (name, url) in [
+        ("database-url", "postgres://db.test/chancery"),
+        ("redis-url", "redis://redis.test"),
+        ("eab-key", key),
+    ] {
         let path = home.join(name);
         std::fs::write(&path, url).expect("written");
         for folder in ["/etc/chancery/stores", "/etc/chancery"] {
@@ -157,6 +162,41 @@ fn pods_are_given_the_time_that_their_configuration_needs_to_stop() {
             "{file}: the pod's ports"
         );
     }
+}
+
+/// What is copied from here must not give names away: a profile without challenges is for accounts with a key.
+#[test]
+fn shipped_profiles_trust_only_accounts_that_were_handed_a_key() {
+    let mut found = 0;
+    for file in [
+        "deploy/config.example.toml",
+        "deploy/kubernetes/overlays/example/chancery.toml",
+        "deploy/cert-manager/overlay/chancery.toml",
+    ] {
+        let config = load(file);
+        let trusted = config.profiles.values().filter(|p| p.authorization == AuthorizationMode::Trusted);
+        for profile in trusted {
+            found += 1;
+            assert!(profile.external_account_required, "{file}: {}", profile.name);
+        }
+    }
+    assert_eq!(found, 3);
+    let compose = yaml("deploy/container/compose.yaml");
+    let environment = &compose[0]["x-chancery"]["environment"];
+    assert_eq!(environment["CHANCERY_PROFILES_TRUSTED_AUTHORIZATION"].as_str(), Some("trusted"));
+    let bound = environment["CHANCERY_PROFILES_TRUSTED_EXTERNAL_ACCOUNT_REQUIRED"].as_str();
+    assert_eq!(bound, Some("true"));
+    let mut shown = 0;
+    for page in ["configuration", "getting-started", "external-accounts", "cert-manager"] {
+        let page = read(&format!("docs/{page}.md"));
+        let paragraphs = page.split("\n\n").filter(|part| part.contains("authorization = \"trusted\""));
+        for paragraph in paragraphs {
+            shown += 1;
+            assert!(paragraph.contains("external_account_required = true"), "{paragraph}");
+        }
+        assert!(page.contains("chancery eab create"));
+    }
+    assert_eq!(shown, 4);
 }
 
 #[test]

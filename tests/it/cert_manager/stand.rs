@@ -80,6 +80,7 @@ impl Stand {
 /// What the page writes, and what it is here; in this order, since some are parts of others.
 fn names(server: &Balanced, bind: &Bind) -> Vec<(&'static str, String)> {
     let member = eab::create(&server.deployment, &["--profile", "members"]);
+    let cluster = eab::create(&server.deployment, &["--profile", "cluster"]);
     let root = std::fs::read(&server.root).expect("a root");
     let names = vec![
         ("https://acme.example.com", server.base_url.clone()),
@@ -88,6 +89,8 @@ fn names(server: &Balanced, bind: &Bind) -> Vec<(&'static str, String)> {
         ("192.0.2.53:53", bind.address().to_string()),
         ("cluster-key", bind::TSIG_KEY.to_owned()),
         ("dGhlIHRzaWcgc2VjcmV0LCBhcyBCSU5EIHByaW50cyBpdA==", bind.secret().to_owned()),
+        ("keyID: CLUSTER-KID", format!("keyID: {}", cluster.kid)),
+        ("dGhlIGtleSBvZiB0aGUgY2x1c3RlciwgYXMgaXQgd2FzIHByaW50ZWQ", cluster.secret),
         ("keyID: KID", format!("keyID: {}", member.kid)),
         ("dGhlIGtleSwgYXMgY2hhbmNlcnkgZWFiIGNyZWF0ZSBwcmludHMgaXQ", member.secret),
     ];
