@@ -6,10 +6,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::chancery::Deployment;
+use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::client::Client;
 use crate::support::keys::{Key, KeyKind};
 use crate::support::response::Response;
+use crate::support::run::runtime;
 use crate::wire_tests;
 
 wire_tests! {
@@ -18,8 +19,7 @@ wire_tests! {
         key_02_a_key_in_use_is_409_with_the_account_that_has_it
         key_02_of_many_who_want_one_key_one_gets_it
         key_03_the_old_key_is_dead_on_every_replica_at_once
-        key_04_an_unknown_kid_is_exactly_account_does_not_exist
-        key_04_looking_an_account_up_is_never_limited;
+        key_04_an_unknown_kid_is_exactly_account_does_not_exist;
 }
 
 /// The inner JWS, as RFC 8555 §7.3.5 wants it.
@@ -177,10 +177,26 @@ async fn key_04_an_unknown_kid_is_exactly_account_does_not_exist(server: Arc<Dep
     }
 }
 
-async fn key_04_looking_an_account_up_is_never_limited(server: Arc<Deployment>) {
-    let client = server.account().await;
-    for _ in 0..60 {
-        let found = client.new_account(json!({"onlyReturnExisting": true})).await.expect(200);
-        assert_eq!(found.location(), client.account());
-    }
+fn never_limited(kind: Kind) {
+    // One account an hour for this address, and it is used up.
+    let server = Deployment::with(kind, &Settings::new().set("CHANCERY_LIMITS_NEW_ACCOUNTS_PER_HOUR", "1"));
+    runtime().block_on(async {
+        let client = server.account().await;
+        for _ in 0..60 {
+            let found = client.new_account(json!({"onlyReturnExisting": true})).await.expect(200);
+            assert_eq!(found.location(), client.account());
+        }
+        let another = server.client().new_account(json!({"termsOfServiceAgreed": true})).await;
+        another.problem(429, "rateLimited");
+    });
+}
+
+#[test]
+fn key_04_looking_an_account_up_is_never_limited_in_a_fleet() {
+    never_limited(Kind::Fleet);
+}
+
+#[test]
+fn key_04_looking_an_account_up_is_never_limited_on_the_embedded_server() {
+    never_limited(Kind::Embedded);
 }

@@ -42,6 +42,10 @@ authorization = "trusted"
 accept_anyone = true
 client_auth = true
 
+[profiles.forgetful]
+description = "Proofs serve one order."
+reuse_authorizations = false
+
 [profiles.plain]
 description = "No wildcards, no addresses, no common name, nothing used again."
 authorization = "trusted"
