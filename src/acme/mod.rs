@@ -8,6 +8,7 @@ pub mod audit;
 pub mod authorization;
 pub mod certificate;
 pub mod challenge;
+pub mod ed25519;
 pub mod external_account;
 pub mod id;
 pub mod identifier;

@@ -60,6 +60,9 @@ pub enum Error {
     /// Sent a point that is not on the curve.
     #[error("the key's point is not on its curve")]
     KeyPoint,
+    /// Sent an Ed25519 key that belongs to nobody: a point of small order, or not in its one spelling.
+    #[error("the Ed25519 key is a point of small order, or not in its canonical form: make a new key")]
+    KeyOfNobody,
     /// Used a type of key that no accepted algorithm has.
     #[error("the key's type (kty) must be EC, OKP or RSA")]
     KeyType,
@@ -114,6 +117,7 @@ impl Error {
             | Self::KeyExponent
             | Self::KeyMember(_)
             | Self::KeyModulus
+            | Self::KeyOfNobody
             | Self::KeyPoint
             | Self::KeyType => ProblemType::BadPublicKey,
             _ => ProblemType::Malformed,

@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPubli
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::{Map, Value};
 
+use crate::acme::ed25519;
 use crate::acme::problem::printable;
 use crate::jose::strict_json::SHOWN;
 use crate::jose::{Algorithm, Error};
@@ -119,6 +120,9 @@ impl PublicKey {
         let (text, x) = octets(members, "x")?;
         if x.len() != 32 {
             return Err(Error::KeyMember("x"));
+        }
+        if !ed25519::may_be_a_key(&x) {
+            return Err(Error::KeyOfNobody);
         }
         let algorithm = Algorithm::EdDSA;
         let verifier = ParsedPublicKey::new(algorithm.verification(), x).map_err(|_| Error::KeyPoint)?;

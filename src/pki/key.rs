@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use thiserror::Error;
 
+use crate::acme::ed25519;
 use crate::acme::profile::KeyType;
 use crate::pki::der::{DerError, Reader, SEQUENCE};
 
@@ -16,6 +17,9 @@ pub enum KeyError {
     /// The octets are no SubjectPublicKeyInfo.
     #[error("the public key is not well formed: its DER {0}")]
     Malformed(#[from] DerError),
+    /// An Ed25519 key that is a point of small order, or not in its one spelling.
+    #[error("the Ed25519 key is a point of small order, or not in its canonical form")]
+    OfNobody,
     /// An elliptic-curve point that is compressed, of the wrong length, or not on its curve.
     #[error("the elliptic-curve public key must be an uncompressed point on its curve")]
     Point,
@@ -111,7 +115,9 @@ impl<'a> PublicKey<'a> {
             P256 => ec(Curve::P256),
             P384 => ec(Curve::P384),
             P521 => ec(Curve::P521),
-            ED25519 if octets.len() == 32 => Ok(Self::Ed25519(octets)),
+            ED25519 if octets.len() != 32 => Err(KeyError::Unsupported),
+            ED25519 if !ed25519::may_be_a_key(octets) => Err(KeyError::OfNobody),
+            ED25519 => Ok(Self::Ed25519(octets)),
             _ => Err(KeyError::Unsupported),
         }
     }
@@ -241,6 +247,8 @@ pub(super) mod tests {
         }
         assert_eq!(PublicKey::parse(&ec(P384, &uncompressed)), Err(KeyError::Point));
         assert_eq!(PublicKey::parse(&ec(ED25519, &[7; 31])), Err(KeyError::Unsupported));
+        let neutral = [&[1], [0; 31].as_slice()].concat();
+        assert_eq!(PublicKey::parse(&ec(ED25519, &neutral)), Err(KeyError::OfNobody));
         // rsaEncryption without its NULL; id-ecPublicKey without a curve.
         for algorithm in [
             &b"\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"[..],

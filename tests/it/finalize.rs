@@ -18,7 +18,7 @@ use crate::support::keys::{Key, KeyKind, base64url};
 #[cfg(feature = "faults")]
 use crate::support::run::runtime;
 use crate::support::run::{unique_address, unique_name};
-use crate::support::weak_keys::WeakRsa;
+use crate::support::weak_keys::{NeutralKey, WeakRsa};
 use crate::wire_tests;
 
 wire_tests! {
@@ -290,6 +290,8 @@ async fn ord_11_weak_keys_are_refused(server: Arc<Deployment>) {
         assert_eq!(answer.status, 400, "{what}: {answer}");
         answer.problem(400, "badCSR");
     }
+    // Possession is not shown by a signature that is everybody's.
+    client.finalize(&order, &csr(&NeutralKey, &[&name])).await.problem(400, "badCSR");
     assert_still_ready(&client, &order, &[&name]).await;
 }
 

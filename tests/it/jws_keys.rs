@@ -9,7 +9,7 @@ use crate::support::chancery::Deployment;
 use crate::support::client::Client;
 use crate::support::keys::{Key, KeyKind, base64url};
 use crate::support::response::Response;
-use crate::support::weak_keys::WeakRsa;
+use crate::support::weak_keys::{NeutralKey, WeakRsa};
 use crate::wire_tests;
 
 wire_tests! {
@@ -17,6 +17,7 @@ wire_tests! {
         jws_03_weak_rsa_keys_are_bad_public_keys
         jws_03_points_off_their_curve_are_refused
         jws_03_the_key_type_agrees_with_the_algorithm
+        jws_03_an_ed25519_key_of_small_order_is_a_bad_public_key
         jws_03_keys_of_unknown_type_or_shape_are_refused
         jws_14_private_members_are_malformed_and_never_logged;
 }
@@ -83,6 +84,25 @@ async fn jws_03_the_key_type_agrees_with_the_algorithm(server: Arc<Deployment>) 
     let mut jwk = client.key.jwk();
     jwk["crv"] = json!("P-384");
     with_jwk(&server.client(), jwk).await.problem_of(&["badPublicKey", "malformed"]);
+}
+
+/// An account that everyone could use: by new-account, and by a change of key (KEY-01).
+async fn jws_03_an_ed25519_key_of_small_order_is_a_bad_public_key(server: Arc<Deployment>) {
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(&NeutralKey::OCTETS)});
+    let newcomer = server.client();
+    let url = newcomer.resource("newAccount").await;
+    let forged = newcomer.post(&url).protect("alg", "EdDSA").protect("jwk", jwk.clone());
+    let forged = forged.signature(|_| NeutralKey::signature());
+    forged.json(json!({"termsOfServiceAgreed": true})).send().await.problem(400, "badPublicKey");
+
+    let client = server.account().await;
+    let url = client.resource("keyChange").await;
+    let inner = client.post(&url).by_jwk().protect("alg", "EdDSA").protect("jwk", jwk);
+    let inner = inner.signature(|_| NeutralKey::signature());
+    let payload = json!({"account": client.account(), "oldKey": client.key.jwk()});
+    let answer = client.send(&url, inner.json(payload).sealed()).await;
+    answer.problem(400, "badPublicKey");
+    client.read(client.account()).await.expect(200);
 }
 
 async fn jws_03_keys_of_unknown_type_or_shape_are_refused(server: Arc<Deployment>) {

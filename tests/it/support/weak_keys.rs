@@ -87,6 +87,36 @@ impl SigningKey for WeakRsa {
     }
 }
 
+/// The Ed25519 key that is the neutral element: its one signature, R and S, is valid for every message.
+pub struct NeutralKey;
+
+impl NeutralKey {
+    /// The public key.
+    pub const OCTETS: [u8; 32] =
+        [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    /// The signature of everything: R is the neutral element, and S is 0.
+    pub fn signature() -> Vec<u8> {
+        [Self::OCTETS, [0; 32]].concat()
+    }
+}
+
+impl PublicKeyData for NeutralKey {
+    fn der_bytes(&self) -> &[u8] {
+        &Self::OCTETS
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
+}
+
+impl SigningKey for NeutralKey {
+    fn sign(&self, _message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(Self::signature())
+    }
+}
+
 /// Modulus and exponent of an `RSAPublicKey` in DER (RFC 8017 §A.1.1).
 pub fn components(pkcs1: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (_, inner, _) = element(pkcs1);
