@@ -284,6 +284,7 @@ async fn services(
         clock: Arc::<FleetClock>::clone(clock),
         urls: Urls::new(&config.external_url, &config.ca.public_url),
         crl_wanted: tokio::sync::Notify::new(),
+        key_blocked: tokio::sync::Notify::new(),
         jobs: Jobs::new(config.validation.concurrency),
         settings: settings(config),
     })

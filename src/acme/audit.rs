@@ -103,6 +103,8 @@ actions! {
     CertificateIssued = "certificate.issued";
     /// The key of a certificate that was revoked already gave itself up, and gets no further one (RFC 8555 §7.6).
     CertificateKeyBlocked = "certificate.key_blocked";
+    /// A revoked certificate's key was compromised: its reason says so now (RFC 5280 §5.3.1).
+    CertificateReasonRaised = "certificate.reason_raised";
     /// The operator asked for a certificate to be renewed before its time (RFC 9773 §4.2).
     CertificateRenewalAsked = "certificate.renewal_asked";
     /// A certificate was revoked (RFC 8555 §7.6).

@@ -81,7 +81,9 @@ pub(super) fn refused(refusal: &Refusal, account_url: Option<String>) -> Rejecti
     let detail = refusal.to_string();
     let problem = |kind| Problem::new(kind, detail.clone());
     match refusal {
+        Refusal::AccountKeyBlocked => problem(P::BadPublicKey).into(),
         Refusal::AccountDeactivated
+        | Refusal::AccountKeyCompromised
         | Refusal::ExternalAccountKeyEnded(_)
         | Refusal::ExternalAccountProfile { .. }
         | Refusal::Unauthorized(_) => problem(P::Unauthorized).into(),

@@ -6,7 +6,6 @@ mod extensions;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
 
 use crate::acme::identifier::{Identifier, IdentifierError};
@@ -14,7 +13,7 @@ use crate::acme::problem::printable;
 use crate::acme::profile::KeyType;
 use crate::pki::der::{DerError, Element, OID, Reader, SEQUENCE, SET};
 use crate::pki::hex;
-use crate::pki::key::{KeyError, PublicKey};
+use crate::pki::key::{self, KeyError, PublicKey};
 use crate::pki::signature::{SignatureError, verify};
 use crate::pki::weak_keys::WeakKeys;
 use crate::pki::weakness::{Weakness, check_modulus};
@@ -140,7 +139,7 @@ impl Csr {
         }
         Ok(Self {
             public_key: public_key.to_vec(),
-            key_sha256: hex(digest(&SHA256, public_key).as_ref()),
+            key_sha256: key::sha256(public_key),
             key_thumbprint: key.thumbprint(),
             key_type,
             names,

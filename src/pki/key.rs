@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::acme::ed25519;
 use crate::acme::profile::KeyType;
 use crate::pki::der::{DerError, Reader, SEQUENCE};
+use crate::pki::hex;
 
 /// Why a public key cannot be used, whoever has it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -29,6 +30,11 @@ pub enum KeyError {
     /// Another algorithm, or parameters that are not those of RFC 3279, RFC 5480 or RFC 8410.
     #[error("the key is none of RSA (rsaEncryption), P-256, P-384, P-521 as a named curve, and Ed25519")]
     Unsupported,
+}
+
+/// The name of a key in the store: SHA-256 of its SubjectPublicKeyInfo in DER, hexadecimal.
+pub fn sha256(spki: &[u8]) -> String {
+    hex(digest(&SHA256, spki).as_ref())
 }
 
 /// A NIST curve (RFC 5480 §2.1.1.1).

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, external_accounts};
+use super::{Services, blocked_keys, external_accounts};
 use crate::acme::account::{Account, AccountStatus};
 use crate::acme::id::{AccountId, OrderId};
 use crate::acme::message::{AccountUpdate, NewAccount};
@@ -55,11 +55,14 @@ pub async fn new_account(
             external_accounts::count_refusal(&refusal);
             Err(refusal.into())
         }
+        (None, None) if services.store.key_is_blocked(&blocked_keys::key_sha256(key)).await? => {
+            Err(Refusal::AccountKeyBlocked.into())
+        }
         (None, None) => Err(ServiceError::Internal("an account's key is taken by no account".to_owned())),
     }
 }
 
-/// Makes the account, bound to what it offers; `None` if its key has one.
+/// Makes the account, bound to what it offers; `None` if its key has one, or is blocked.
 async fn make(
     services: &Services,
     key: &PublicKey,
@@ -81,10 +84,11 @@ async fn make(
         external_account,
         created_at: now,
     };
+    let key_sha256 = blocked_keys::key_sha256(key);
     let held = services.limits.take(&[Use::new_account(client)]).await?;
     let made = match &account.external_account {
-        Some(external) => external_accounts::insert(services, &account, external).await,
-        None => services.store.insert_account(&account).await.map_err(Into::into),
+        Some(external) => external_accounts::insert(services, &account, &key_sha256, external).await,
+        None => services.store.insert_account(&account, &key_sha256).await.map_err(Into::into),
     };
     if !matches!(made, Ok(true) | Err(ServiceError::Unavailable(_))) {
         services.limits.refund(held).await;

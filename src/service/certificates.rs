@@ -7,6 +7,7 @@ use crate::acme::certificate::{Certificate, RevocationReason, Serial};
 use crate::acme::message::RevokeCertificate;
 use crate::jose::PublicKey;
 use crate::pki;
+use crate::storage::Compromised;
 
 /// Who asks for a revocation.
 pub enum Revoker {
@@ -31,25 +32,31 @@ pub fn chain(services: &Services, certificate: &Certificate, alternate: usize) -
     }
 }
 
-/// Revokes a certificate that this server issued (CRT-04, CRT-05).
+/// Revokes a certificate that this server issued (CRT-04, CRT-05). Only a signature by the certificate's key proves that
+/// the key is compromised, and then counts for all that has the key. The account that ordered it may call the key
+/// compromised, which counts for this certificate, and for what the account itself asks for later; another account, which
+/// controls the names, knows nothing of the key.
 pub async fn revoke(
     services: &Services,
     revoker: Revoker,
     request: RevokeCertificate,
 ) -> Result<(), ServiceError> {
     let certificate = issued(services, &request.certificate).await?;
-    let now = services.now();
-    let by_key = match revoker {
+    let code = request.reason.unwrap_or(0);
+    let reason = || RevocationReason::from_code(code).ok_or(Refusal::BadRevocationReason(code));
+    let reason = match revoker {
+        Revoker::Account(account) if certificate.account_id == account.id => reason()?,
         Revoker::Account(account) => {
-            if certificate.account_id != account.id
-                && !authorized_for_all(services, &account, &certificate).await?
-            {
+            if !authorized_for_all(services, &account, &certificate).await? {
                 return Err(Refusal::Unauthorized(
                     "the account neither ordered the certificate nor holds valid authorizations for all its names",
                 )
                 .into());
             }
-            false
+            match reason()? {
+                RevocationReason::KeyCompromise => RevocationReason::CessationOfOperation,
+                other => other,
+            }
         }
         Revoker::CertificateKey(key) => {
             if !key.has_spki(&certificate.public_key) {
@@ -57,20 +64,33 @@ pub async fn revoke(
                     Refusal::Unauthorized("the request is not signed by the certificate's key").into()
                 );
             }
-            true
+            // Whoever signs with it has shown that it is out of its subscriber's hands, whatever the reason given.
+            reason()?;
+            return compromise(services, &certificate).await;
         }
     };
-    let code = request.reason.unwrap_or(0);
-    let reason = RevocationReason::from_code(code).ok_or(Refusal::BadRevocationReason(code))?;
-    // Whoever signs with the certificate's key has shown that it is out of its subscriber's hands (CRT-05).
-    let reason = if by_key { RevocationReason::KeyCompromise } else { reason };
-    if !services.store.revoke(&certificate, reason, by_key, now).await? {
+    if !services.store.revoke(&certificate, reason, services.now()).await? {
         return Err(Refusal::AlreadyRevoked.into());
     }
+    revoked(services, &certificate, reason);
+    Ok(())
+}
+
+/// Revokes a certificate whose key has shown that it is compromised; the key's other certificates follow.
+async fn compromise(services: &Services, certificate: &Certificate) -> Result<(), ServiceError> {
+    let compromised = services.store.compromise(certificate, services.now()).await?;
+    services.key_blocked.notify_one();
+    if compromised == Compromised::Already {
+        return Err(Refusal::AlreadyRevoked.into());
+    }
+    revoked(services, certificate, RevocationReason::KeyCompromise);
+    Ok(())
+}
+
+fn revoked(services: &Services, certificate: &Certificate, reason: RevocationReason) {
     tracing::info!(serial = %certificate.serial, reason = reason.code(), "revoked");
     metrics::counter!("chancery_revocations_total").increment(1);
     services.crl_wanted.notify_one();
-    Ok(())
 }
 
 /// The record of a certificate that a client sent, which must be ours to the last octet.

@@ -36,12 +36,14 @@ async fn is_fresh(services: &Services, issuer_id: &str, last: &Crl) -> Result<bo
         return Ok(false);
     }
     // What was stamped shortly before the list was made is looked for in the list itself.
-    let recent = services.store.revoked_since(issuer_id, last.this_update.minus(OVERLAP)).await?;
+    let (since, ended) =
+        (last.this_update.minus(OVERLAP), services.now().minus(services.settings.crl_lifetime));
+    let recent = services.store.revoked_since(issuer_id, since, ended).await?;
     if recent.is_empty() {
         return Ok(true);
     }
-    let listed = crate::pki::crl::serials(&last.der);
-    Ok(recent.iter().all(|serial| listed.contains(serial)))
+    let listed = crate::pki::crl::reasons(&last.der);
+    Ok(recent.iter().all(|(serial, reason)| listed.get(serial) == Some(reason)))
 }
 
 /// Signs and publishes the list after number `previous`. If another replica was faster, its list counts.

@@ -163,19 +163,20 @@ fn check_state(state: KeyState) -> Result<(), Refusal> {
     }
 }
 
-/// Keeps a new account that is bound to `external`. Says whether it was made; if not, its key has an account.
+/// Keeps a new account that is bound to `external`. Says whether it was made; if not, its key has an account, or is blocked.
 pub(super) async fn insert(
     services: &Services,
     account: &Account,
+    key_sha256: &str,
     external: &ExternalAccount,
 ) -> Result<bool, ServiceError> {
     let now = services.now();
-    match services.store.insert_bound_account(account, external, now).await? {
+    match services.store.insert_bound_account(account, key_sha256, external, now).await? {
         Bound::Made => {
             count("bound");
             Ok(true)
         }
-        Bound::KeyHasAccount => Ok(false),
+        Bound::KeyNotFree => Ok(false),
         Bound::NoUseLeft => {
             let found = services.store.external_account_key(&external.kid).await?;
             let state = found.map_or(KeyState::Revoked, |(key, _)| key.state(now));

@@ -8,8 +8,8 @@ use super::lease::{Held, settled};
 use super::random::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::validate::MAX_CLAIMS;
-use super::{DEFAULT_PROFILE, Services, caa, fault, limits};
-use crate::acme::account::Account;
+use super::{DEFAULT_PROFILE, Services, blocked_keys, caa, fault, limits};
+use crate::acme::account::{Account, AccountStatus};
 use crate::acme::certificate::{Content, Serial};
 use crate::acme::id::LeaseToken;
 use crate::acme::identifier::Identifier;
@@ -50,17 +50,20 @@ pub async fn finalize(
     if let Err(error) = csr.check_listed(&services.weak_keys) {
         return Err(Refusal::Csr(error).into());
     }
-    let key_sha256 = csr.key_sha256.clone();
+    let account_key = blocked_keys::account_key_sha256(account)?;
     let reservation = reserve(services, profile, &order, csr, now)?;
     let lease = LeaseToken::new();
     let until = now.plus(services.settings.lease);
     // Charged here and not with the order, so that nobody can use up the set of another without being authorized for it.
     let held = services.limits.take(Use::certificate(&order).as_slice()).await?;
-    let begun = services.store.begin_issuance(reservation.clone(), &account.id, &lease, now, until).await;
+    let begun = services
+        .store
+        .begin_issuance(reservation.clone(), &account.id, &account_key, &lease, now, until)
+        .await;
     if !matches!(begun, Ok(true)) {
         limits::refund_if_not_done(services, held, &begun).await;
         begun?;
-        return Err(not_begun(services, &order, &key_sha256).await?.into());
+        return Err(not_begun(services, &reservation, &account_key).await?.into());
     }
     fault::point("issuance-begun");
     order.progress = Progress::Processing;
@@ -163,13 +166,34 @@ fn reserve(
 }
 
 /// Why the compare-and-set found the order in another state than was read.
-async fn not_begun(services: &Services, order: &Order, key_sha256: &str) -> Result<Refusal, ServiceError> {
-    if services.store.key_is_blocked(key_sha256).await? {
-        return Ok(Refusal::CsrBlockedKey);
+async fn not_begun(
+    services: &Services,
+    reservation: &Reservation,
+    account_key: &str,
+) -> Result<Refusal, ServiceError> {
+    if let Some(refusal) = not_allowed(services, reservation).await? {
+        return Ok(refusal);
     }
-    let fresh = services.store.order(&order.id).await?;
+    if services.store.key_is_blocked(account_key).await? {
+        return Ok(Refusal::AccountKeyCompromised);
+    }
+    let fresh = services.store.order(&reservation.order_id).await?;
     let status = fresh.map_or(OrderStatus::Invalid, |order| order.status(services.now()));
     Ok(Refusal::OrderNotReady(if status == OrderStatus::Ready { OrderStatus::Processing } else { status }))
+}
+
+/// Why the account may not have the certificate, whatever becomes of the order: as the statements that begin and finish an
+/// issuance have it.
+async fn not_allowed(
+    services: &Services,
+    reservation: &Reservation,
+) -> Result<Option<Refusal>, StorageError> {
+    let account = services.store.account(&reservation.account_id).await?;
+    if account.is_none_or(|account| account.status != AccountStatus::Valid) {
+        return Ok(Some(Refusal::Unauthorized("the account was deactivated")));
+    }
+    let free = services.store.key_is_free(&reservation.key_sha256, &reservation.account_id).await?;
+    Ok(Some(Refusal::CsrBlockedKey).filter(|_| !free))
 }
 
 /// How an issuance job ended.
@@ -220,26 +244,7 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
     let started = std::time::Instant::now();
     let signed = match sign(services, job, order, reservation).await {
         Ok(der) => der,
-        Err(problem) => {
-            tracing::warn!(order = %job.order_id, %problem, "issuance failed");
-            metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
-            let recorded = loop {
-                if let Some(recorded) =
-                    settled(services.store.fail_issuance(job, Some(reservation), &problem).await).await
-                {
-                    break recorded;
-                }
-            };
-            if !recorded {
-                // Whoever has the lease now may yet succeed: nothing is said that is not on record (I-6).
-                return Issuance::Elsewhere;
-            }
-            // Only what was taken: an order that is not counted would make a gift of it.
-            if let Some(taken) = Use::certificate(order) {
-                services.limits.give_back(&taken).await;
-            }
-            return Issuance::Failed(problem);
-        }
+        Err(problem) => return fail(services, job, order, reservation, problem).await,
     };
     fault::point("issuance-signed");
     let recorded = loop {
@@ -249,13 +254,59 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
         }
     };
     if !recorded {
-        return Issuance::Elsewhere;
+        return match not_allowed(services, reservation).await {
+            Ok(Some(refusal)) => fail(services, job, order, reservation, ended(&refusal)).await,
+            Ok(None) => Issuance::Elsewhere,
+            // The lease runs out, and whoever takes the job then finds the same.
+            Err(error) => {
+                tracing::warn!(order = %job.order_id, %error, "it is not known why a certificate was not recorded");
+                Issuance::Elsewhere
+            }
+        };
     }
     fault::point("issuance-recorded");
     metrics::counter!("chancery_issuances_total", "result" => "issued").increment(1);
     metrics::histogram!("chancery_issuance_seconds").record(started.elapsed());
     tracing::info!(order = %job.order_id, serial = %reservation.serial, profile = %reservation.profile, "issued");
     Issuance::Recorded
+}
+
+/// What an order says that ended because its account may not have the certificate.
+fn ended(refusal: &Refusal) -> Problem {
+    let kind = if matches!(refusal, Refusal::CsrBlockedKey) {
+        ProblemType::BadCsr
+    } else {
+        ProblemType::Unauthorized
+    };
+    Problem::new(kind, refusal.to_string())
+}
+
+/// Ends an order without a certificate.
+async fn fail(
+    services: &Services,
+    job: &IssuanceJob,
+    order: &Order,
+    reservation: &Reservation,
+    problem: Problem,
+) -> Issuance {
+    tracing::warn!(order = %job.order_id, %problem, "issuance failed");
+    metrics::counter!("chancery_issuances_total", "result" => "failed").increment(1);
+    let recorded = loop {
+        if let Some(recorded) =
+            settled(services.store.fail_issuance(job, Some(reservation), &problem).await).await
+        {
+            break recorded;
+        }
+    };
+    if !recorded {
+        // Whoever has the lease now may yet succeed: nothing is said that is not on record (I-6).
+        return Issuance::Elsewhere;
+    }
+    // Only what was taken: an order that is not counted would make a gift of it.
+    if let Some(taken) = Use::certificate(order) {
+        services.limits.give_back(&taken).await;
+    }
+    Issuance::Failed(problem)
 }
 
 /// Signs what is on record. Taking a job over signs the same serial and content again (I-4).

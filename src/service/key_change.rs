@@ -1,7 +1,7 @@
 //! Account key roll-over (RFC 8555 §7.3.5).
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, limits};
+use super::{Services, blocked_keys, limits};
 use crate::acme::account::Account;
 use crate::acme::message::KeyChange;
 use crate::jose::PublicKey;
@@ -34,12 +34,16 @@ pub async fn key_change(
     }
     let jwk = new_key.to_jwk();
     let held = services.limits.take(&[Use::key_change(&account.id)]).await?;
-    let changed = services.store.change_key(&account.id, &account.key_thumbprint, &thumbprint, &jwk).await;
+    let (old, key_sha256) = (&account.key_thumbprint, blocked_keys::key_sha256(new_key));
+    let changed = services.store.change_key(&account.id, old, &thumbprint, &jwk, &key_sha256).await;
     if !matches!(changed, Ok(true)) {
         limits::refund_if_not_done(services, held, &changed).await;
     }
     match changed {
         Ok(true) => Ok(Account { key_thumbprint: thumbprint, jwk, ..account.clone() }),
+        Ok(false) if services.store.key_is_blocked(&key_sha256).await? => {
+            Err(Refusal::AccountKeyBlocked.into())
+        }
         Ok(false) => Err(Refusal::Unauthorized("the account's key was changed by another request").into()),
         Err(StorageError::UniqueViolation) => match services.store.account_by_key(&thumbprint).await? {
             Some(owner) => Err(Refusal::KeyInUse(owner.id).into()),

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod authorizations;
+pub mod blocked_keys;
 mod caa;
 pub mod certificates;
 pub mod challenges;
@@ -66,6 +67,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// The URLs that are handed out.
     pub urls: Urls,
+    /// Wakes whoever revokes the certificates of compromised keys.
+    pub key_blocked: tokio::sync::Notify,
     /// Wakes the publisher of CRLs after a revocation.
     pub crl_wanted: tokio::sync::Notify,
     /// The jobs that run in this replica.

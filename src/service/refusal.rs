@@ -54,6 +54,17 @@ pub enum Refusal {
     /// new-account with the key of an account that was given up.
     #[error("the account of this key is deactivated")]
     AccountDeactivated,
+    /// new-account or key-change with a key that was shown to be compromised (CRT-05).
+    #[error(
+        "this key was shown to be compromised when a certificate of it was revoked; make a new account key"
+    )]
+    AccountKeyBlocked,
+    /// finalize by an account whose key is compromised since it has it (CRT-05).
+    #[error(
+        "the account's key was shown to be compromised when a certificate of it was revoked: give the account a new \
+         key (keyChange), then finalize again"
+    )]
+    AccountKeyCompromised,
     /// `onlyReturnExisting`, and there is none (RFC 8555 §7.3.1).
     #[error("no account exists for this key")]
     AccountDoesNotExist,

@@ -43,14 +43,18 @@ pub async fn renewal_info(services: &Services, id: &str) -> Result<RenewalInfo, 
 /// limits not to count (ARI-04) must not make itself such certificates at will.
 pub(super) fn is_due(issued: &IssuedCertificate, now: Timestamp) -> bool {
     let begun = || window(issued, now, String::new()).start <= now;
-    issued.certificate.revocation.is_none() && now < issued.certificate.not_after && begun()
+    issued.certificate.revocation.is_none()
+        && !issued.key_is_blocked
+        && now < issued.certificate.not_after
+        && begun()
 }
 
 /// Two thirds into the lifetime, moved by up to a twelfth of it by the serial, so that certificates issued together do
-/// not come back together (ARI-03). For a revoked certificate, and one that the operator wants renewed, at once (ARI-02).
+/// not come back together (ARI-03). For a revoked certificate, one whose key is
+/// compromised, and one that the operator wants renewed, at once (ARI-02).
 fn window(issued: &IssuedCertificate, now: Timestamp, explanation: String) -> RenewalInfo {
     let certificate = &issued.certificate;
-    if certificate.revocation.is_some() || issued.renewal_asked_at.is_some() {
+    if certificate.revocation.is_some() || issued.key_is_blocked || issued.renewal_asked_at.is_some() {
         let hour = Duration::from_secs(3600);
         let (start, end) = (now.minus(hour * 2), now.minus(hour));
         return RenewalInfo { start, end, explanation_url: Some(explanation) };
@@ -88,7 +92,7 @@ mod tests {
             issued_at: None,
             revocation: None,
         };
-        IssuedCertificate { certificate, replaced_by: None, renewal_asked_at: None }
+        IssuedCertificate { certificate, replaced_by: None, renewal_asked_at: None, key_is_blocked: false }
     }
 
     #[test]
@@ -129,6 +133,14 @@ mod tests {
             Some(Revocation { at: now, reason: RevocationReason::Superseded });
         let info = window(&certificate, now, "https://ca.test/why".into());
         assert!(info.end < now && info.explanation_url.is_some());
+    }
+
+    #[test]
+    fn ari_02_a_certificate_whose_key_is_compromised_is_renewed_at_once_but_counted() {
+        let now = Timestamp::from_seconds(86_400);
+        let certificate = IssuedCertificate { key_is_blocked: true, ..certificate(0) };
+        let info = window(&certificate, now, "https://ca.test/why".into());
+        assert!(info.end < now && info.explanation_url.is_some() && !is_due(&certificate, now));
     }
 
     #[test]

@@ -17,6 +17,14 @@ use crate::acme::certificate::{Certificate, Serial};
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
 use crate::acme::order::Order;
 
+/// Whether account `$account` is valid. All that hangs on an account ends with it, and what is written for it asks.
+macro_rules! account_is_valid {
+    ($account:literal) => {
+        concat!("(SELECT v.status FROM accounts v WHERE v.id = ", $account, ") = 'valid'")
+    };
+}
+pub(super) use account_is_valid;
+
 statements! {
     ACCOUNT = "SELECT ", account_columns!(), " FROM accounts a WHERE a.id = $1";
     ACCOUNT_BY_KEY = "SELECT ", account_columns!(), " FROM accounts a WHERE a.key_thumbprint = $1";
@@ -29,7 +37,10 @@ statements! {
         LEFT JOIN certificates c ON c.serial = $2 AND c.der IS NOT NULL WHERE a.id = $1";
     INSERT_ACCOUNT = "INSERT INTO accounts (id, key_thumbprint, jwk, status, contacts, terms_agreed_at, created_at, \
         external_account_kid, external_account_profile, external_account_binding) \
-        VALUES ($1, $2, $3, 'valid', $4, $5, $6, $7, $8, $9) ON CONFLICT (key_thumbprint) DO NOTHING RETURNING id";
+        SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), 'valid', CAST($4 AS TEXT), CAST($5 AS BIGINT), \
+        CAST($6 AS BIGINT), CAST($7 AS TEXT), CAST($8 AS TEXT), CAST($9 AS TEXT) \
+        WHERE NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $10) \
+        ON CONFLICT (key_thumbprint) DO NOTHING RETURNING id";
     UPDATE_CONTACTS = "UPDATE accounts SET contacts = $2 WHERE id = $1 AND status = 'valid' RETURNING id";
     DEACTIVATE_ACCOUNT =
         "UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid' RETURNING id";
@@ -38,7 +49,8 @@ statements! {
     END_ORDERS = "UPDATE orders SET progress = 'invalid', error = $2 WHERE account_id = $1 AND progress = 'open' \
         RETURNING id, account_id";
     CHANGE_KEY = "UPDATE accounts SET key_thumbprint = $3, jwk = $4 \
-        WHERE id = $1 AND key_thumbprint = $2 AND status = 'valid' RETURNING id";
+        WHERE id = $1 AND key_thumbprint = $2 AND status = 'valid' \
+        AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $5) RETURNING id";
 }
 
 /// The statements whose changes are events, with those that change many rows.
@@ -95,11 +107,11 @@ impl Store {
         Ok(Some((row::account(first)?, row::certificate(first, ACCOUNT_COLUMNS)?)))
     }
 
-    /// Makes an account; `false` if its key has one already, whoever came first (ACC-02). One that is bound to an
-    /// external account is made by [`Self::insert_bound_account`].
-    pub async fn insert_account(&self, account: &Account) -> Result<bool, StorageError> {
+    /// Makes an account whose key has this SHA-256; `false` if the key has one already, whoever came first (ACC-02), or is
+    /// blocked (CRT-05). One that is bound to an external account is made by [`Self::insert_bound_account`].
+    pub async fn insert_account(&self, account: &Account, key_sha256: &str) -> Result<bool, StorageError> {
         let event = self.account_created(account);
-        self.write_audited(INSERT_ACCOUNT, account_parameters(account), event).await
+        self.write_audited(INSERT_ACCOUNT, account_parameters(account, key_sha256), event).await
     }
 
     /// Replaces a valid account's contacts (RFC 8555 §7.3.2); `false` if it is not valid.
@@ -149,16 +161,17 @@ impl Store {
         }))
     }
 
-    /// Replaces the key of a valid account that still has the old one (RFC 8555 §7.3.5); `false` if it has not.
-    /// `UniqueViolation` if the new key has an account (KEY-02).
+    /// Replaces the key of a valid account that still has the old one (RFC 8555 §7.3.5); `false` if it has not, or if the
+    /// new key, whose SHA-256 is `new_key_sha256`, is blocked (CRT-05). `UniqueViolation` if the new key has an account (KEY-02).
     pub async fn change_key(
         &self,
         id: &AccountId,
         old_thumbprint: &str,
         new_thumbprint: &str,
         new_jwk: &str,
+        new_key_sha256: &str,
     ) -> Result<bool, StorageError> {
-        let values = parameters![id, old_thumbprint, new_thumbprint, new_jwk];
+        let values = parameters![id, old_thumbprint, new_thumbprint, new_jwk, new_key_sha256];
         let event = self.event(Action::AccountKeyChanged).account(id);
         let event = event.detail(json!({"old_key": old_thumbprint, "new_key": new_thumbprint}));
         self.write_audited(CHANGE_KEY, values, event).await
@@ -166,7 +179,7 @@ impl Store {
 }
 
 /// What [`INSERT_ACCOUNT`] takes.
-pub(super) fn account_parameters(account: &Account) -> Vec<Parameter> {
+pub(super) fn account_parameters(account: &Account, key_sha256: &str) -> Vec<Parameter> {
     let external = account.external_account.as_ref();
     parameters![
         &account.id,
@@ -177,7 +190,8 @@ pub(super) fn account_parameters(account: &Account) -> Vec<Parameter> {
         account.created_at,
         external.map(|external| external.kid.to_string()),
         external.and_then(|external| external.profile.clone()),
-        external.map(|external| external.binding.to_string())
+        external.map(|external| external.binding.to_string()),
+        key_sha256
     ]
 }
 

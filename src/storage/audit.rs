@@ -12,7 +12,7 @@ use std::future::Future;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use super::statement::{Parameter, parameters, run, statements};
+use super::statement::{Parameter, Text, parameters, run, statements};
 use super::{Dialect, StorageError, Store, dialect, placeholders};
 use crate::acme::audit::{Action, Actor, Event, Origin};
 use crate::acme::certificate::Serial;
@@ -86,6 +86,8 @@ pub fn acts(actor: Actor) {
 pub(super) enum PerRow {
     /// The rows are authorizations, and begin with their id.
     Authorization,
+    /// The rows are certificates, and begin with their serial, called `id`, and the ids of their account and order.
+    Certificate,
     /// The rows are orders, and begin with their id and that of their account.
     Order,
 }
@@ -100,6 +102,11 @@ impl PerRow {
         let event = Event { id, ..event.clone() };
         Ok(match self {
             Self::Authorization => Event { authorization: AuthorizationId::parse(&key), ..event },
+            Self::Certificate => {
+                let account = AccountId::parse(row.try_get(1)?);
+                let order = OrderId::parse(row.try_get(2)?);
+                Event { serial: Serial::parse(&key), account, order, ..event }
+            }
             Self::Order => {
                 let account = AccountId::parse(row.try_get(1)?);
                 Event { order: OrderId::parse(&key), account: event.account.or(account), ..event }
@@ -115,8 +122,11 @@ pub(super) fn arm(first: usize, from: &str, per_row: Option<PerRow>) -> String {
         let value = format!("CAST(${} AS TEXT)", first + column);
         match (per_row, column) {
             (Some(_), 0) => format!("substr({value}, 1, 16) || right({from}.id, 16)"),
-            (Some(PerRow::Order), 3) => format!("COALESCE({value}, {from}.account_id)"),
-            (Some(PerRow::Order), 4) | (Some(PerRow::Authorization), 5) => {
+            (Some(PerRow::Order | PerRow::Certificate), 3) => {
+                format!("COALESCE({value}, {from}.account_id)")
+            }
+            (Some(PerRow::Certificate), 4) => format!("COALESCE({value}, {from}.order_id)"),
+            (Some(PerRow::Order), 4) | (Some(PerRow::Authorization), 5) | (Some(PerRow::Certificate), 6) => {
                 format!("COALESCE({value}, {from}.id)")
             }
             _ => value,
@@ -211,16 +221,17 @@ pub(super) async fn run_audited(
 pub(super) async fn run_audited_each(
     connection: &mut AnyConnection,
     dialect: Dialect,
-    text: &'static str,
+    text: impl Into<Text>,
     values: Vec<Parameter>,
     event: &Event,
     per_row: PerRow,
 ) -> Result<Vec<Event>, StorageError> {
+    let text = text.into();
     let rows = if dialect == Dialect::Postgres {
         let values = [values, event_parameters(event)].concat();
-        run(connection, audited_statement(text, Some(per_row)).into(), values).await?
+        run(connection, audited_statement(text.as_str(), Some(per_row)).into(), values).await?
     } else {
-        run(connection, text.into(), values).await?
+        run(connection, text, values).await?
     };
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::audit::{self, PerRow, run_audited};
+use super::audit::PerRow;
 use super::row::{self, certificate_columns};
-use super::statement::{parameters, run, statements};
+use super::statement::{parameters, statements};
 use super::{StorageError, Store};
 use crate::acme::audit::Action;
 use crate::acme::certificate::{Certificate, RevocationReason, Serial};
@@ -12,14 +12,13 @@ use crate::acme::id::OrderId;
 use crate::acme::time::Timestamp;
 
 statements! {
-    CERTIFICATE = "SELECT ", certificate_columns!(), ", c.replaced_by, c.renewal_asked_at FROM certificates c \
+    CERTIFICATE = "SELECT ", certificate_columns!(), ", c.replaced_by, c.renewal_asked_at, \
+        (SELECT b.blocked_at FROM blocked_keys b WHERE b.key_sha256 = c.key_sha256) FROM certificates c \
         WHERE c.serial = $1 AND c.der IS NOT NULL";
     REVOKE = "UPDATE certificates SET revoked_at = $2, revocation_reason = $3 \
         WHERE serial = $1 AND der IS NOT NULL AND revoked_at IS NULL RETURNING serial";
     ASK_FOR_RENEWAL = "UPDATE certificates SET renewal_asked_at = $2 \
         WHERE serial = $1 AND der IS NOT NULL AND revoked_at IS NULL AND renewal_asked_at IS NULL RETURNING serial";
-    BLOCK_KEY = "INSERT INTO blocked_keys (key_sha256, blocked_at) VALUES ($1, $2) \
-        ON CONFLICT (key_sha256) DO NOTHING RETURNING key_sha256";
 }
 
 /// The statements whose changes are events.
@@ -34,6 +33,8 @@ pub struct IssuedCertificate {
     pub replaced_by: Option<OrderId>,
     /// When the operator asked for its renewal, if so (RFC 9773 §4.2).
     pub renewal_asked_at: Option<Timestamp>,
+    /// Whether its key was shown to be compromised: it is revoked, or will be in a moment (CRT-05).
+    pub key_is_blocked: bool,
 }
 
 impl Store {
@@ -43,10 +44,12 @@ impl Store {
         let Some(row) = rows.first() else { return Ok(None) };
         let replaced_by: Option<String> = sqlx::Row::try_get(row, 15)?;
         let asked: Option<i64> = sqlx::Row::try_get(row, 16)?;
+        let blocked: Option<i64> = sqlx::Row::try_get(row, 17)?;
         Ok(row::certificate(row, 0)?.map(|certificate| IssuedCertificate {
             certificate,
             replaced_by: replaced_by.as_deref().and_then(OrderId::parse),
             renewal_asked_at: asked.map(Timestamp::from_micros),
+            key_is_blocked: blocked.is_some(),
         }))
     }
 
@@ -61,45 +64,16 @@ impl Store {
         self.write_audited(ASK_FOR_RENEWAL, parameters![serial, now], event).await
     }
 
-    /// Revokes a certificate; `false` if it is revoked already. With `block_key`, its key gets no further certificate
-    /// (CRT-05), also if the certificate is revoked already: that is an event of its own, if the key was not blocked.
+    /// Revokes a certificate; `false` if it is revoked already.
     pub async fn revoke(
         &self,
         certificate: &Certificate,
         reason: RevocationReason,
-        block_key: bool,
         now: Timestamp,
     ) -> Result<bool, StorageError> {
-        let revoke = parameters![&certificate.serial, now, reason.code()];
         let event = self.event(Action::CertificateRevoked).account(&certificate.account_id);
-        let event = event.order(&certificate.order_id).serial(&certificate.serial).detail(json!({
-            "reason": reason.code(),
-            "key_blocked": Some(true).filter(|_| block_key),
-        }));
-        if !block_key {
-            return self.write_audited(REVOKE, revoke, event).await;
-        }
-        let block = parameters![&certificate.key_sha256, now];
-        let blocked = self.event(Action::CertificateKeyBlocked).account(&certificate.account_id);
-        let blocked = blocked.order(&certificate.order_id).serial(&certificate.serial);
-        let dialect = self.dialect;
-        let done = self.transaction(Box::new(move |connection| {
-            Box::pin(async move {
-                let blocks = !run(connection, BLOCK_KEY.into(), block).await?.is_empty();
-                if run_audited(connection, dialect, REVOKE, revoke, &event).await? {
-                    return Ok((true, Some(event)));
-                }
-                if !blocks {
-                    return Ok((false, None));
-                }
-                audit::append(connection, dialect, &blocked).await?;
-                Ok((false, Some(blocked)))
-            })
-        }));
-        let (revoked, event) = done.await?;
-        if let Some(event) = event {
-            audit::log(&event);
-        }
-        Ok(revoked)
+        let event = event.order(&certificate.order_id).serial(&certificate.serial);
+        let event = event.detail(json!({"reason": reason.code()}));
+        self.write_audited(REVOKE, parameters![&certificate.serial, now, reason.code()], event).await
     }
 }

@@ -10,8 +10,10 @@ use crate::acme::time::Timestamp;
 
 statements! {
     CRL = "SELECT number, this_update, next_update, der FROM crls WHERE issuer_id = $1";
-    REVOKED_SINCE = "SELECT r.serial FROM certificates r WHERE r.issuer_id = $1 AND r.revoked_at IS NOT NULL \
-        AND r.revoked_at >= $2";
+    REVOKED_SINCE = "SELECT r.serial, r.revocation_reason FROM certificates r \
+        WHERE r.issuer_id = $1 AND r.revoked_at IS NOT NULL AND r.revoked_at >= $2 AND r.not_after > $3 \
+        UNION ALL SELECT r.serial, r.revocation_reason FROM certificates r \
+        WHERE r.issuer_id = $1 AND r.reason_raised_at IS NOT NULL AND r.reason_raised_at >= $2 AND r.not_after > $3";
     REVOKED = "SELECT serial, revoked_at, revocation_reason FROM certificates \
         WHERE issuer_id = $1 AND revoked_at IS NOT NULL AND not_after > $2 ORDER BY revoked_at, serial";
     INSERT_CRL = "INSERT INTO crls (issuer_id, number, this_update, next_update, der) VALUES ($1, $2, $3, $4, $5) \
@@ -46,20 +48,21 @@ impl Store {
         }))
     }
 
-    /// The serials revoked at or after `since`.
+    /// What was revoked, or whose reason was raised, at or after `since`, and was not yet expired at `ended`.
     pub async fn revoked_since(
         &self,
         issuer_id: &str,
         since: Timestamp,
-    ) -> Result<Vec<Serial>, StorageError> {
-        let rows = self.read(REVOKED_SINCE, parameters![issuer_id, since]).await?;
-        let read = |row: &AnyRow| -> Result<Serial, StorageError> {
+        ended: Timestamp,
+    ) -> Result<Vec<(Serial, RevocationReason)>, StorageError> {
+        let rows = self.read(REVOKED_SINCE, parameters![issuer_id, since, ended]).await?;
+        let read = |row: &AnyRow| -> Result<(Serial, RevocationReason), StorageError> {
             let serial: String = row.try_get(0)?;
-            Serial::parse(&serial).ok_or(StorageError::Corrupt {
-                table: "certificates",
-                column: "serial",
-                row: serial,
-            })
+            let corrupt =
+                |column| StorageError::Corrupt { table: "certificates", column, row: serial.clone() };
+            let reason =
+                RevocationReason::from_code(row.try_get(1)?).ok_or_else(|| corrupt("revocation_reason"))?;
+            Ok((Serial::parse(&serial).ok_or_else(|| corrupt("serial"))?, reason))
         };
         rows.iter().map(read).collect()
     }

@@ -42,8 +42,8 @@ pub(super) const AUDITED: &[(&str, Option<PerRow>)] =
 pub enum Bound {
     /// The account is there, and one use of its key is gone.
     Made,
-    /// The account's key has an account already; nothing was used.
-    KeyHasAccount,
+    /// The account's key has an account already, or is blocked; nothing was used.
+    KeyNotFree,
     /// The external account key binds no further account; nothing was made.
     NoUseLeft,
 }
@@ -117,11 +117,12 @@ impl Store {
     pub async fn insert_bound_account(
         &self,
         account: &Account,
+        key_sha256: &str,
         external: &ExternalAccount,
         now: Timestamp,
     ) -> Result<Bound, StorageError> {
         let kid = external.kid.clone();
-        let values = account_parameters(account);
+        let values = account_parameters(account, key_sha256);
         let created = self.account_created(account);
         let used = self.event(Action::ExternalAccountKeyUsed).account(&account.id);
         let used = used.by(&Actor::Account(account.id.clone())).detail(json!({"kid": kid.as_str()}));
@@ -134,7 +135,7 @@ impl Store {
                 }
                 if !run_audited(connection, dialect, INSERT_ACCOUNT, values, &created).await? {
                     run(connection, GIVE_BACK_EXTERNAL_ACCOUNT_KEY.into(), parameters![&kid]).await?;
-                    return Ok(Bound::KeyHasAccount);
+                    return Ok(Bound::KeyNotFree);
                 }
                 append(connection, dialect, &used).await?;
                 Ok(Bound::Made)

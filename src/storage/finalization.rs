@@ -4,7 +4,9 @@ use serde_json::json;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::accounts::account_is_valid;
 use super::audit::{self, PerRow, event_parameters, run_audited};
+use super::blocked_keys::key_is_free;
 use super::row::{self, certificate_columns, write_identifiers};
 use super::statement::{Parameter, parameters, run, statements};
 use super::{Dialect, StorageError, Store, authorizations, dialect, orders::identifier_values};
@@ -14,13 +16,18 @@ use crate::acme::id::{AccountId, LeaseToken, OrderId};
 use crate::acme::problem::Problem;
 use crate::acme::time::Timestamp;
 
+/// Serial `$1` and order `$2` are the same in both dialects; the rest is numbered where it stands.
 macro_rules! begin_order {
-    () => {
-        "UPDATE orders SET progress = 'processing', serial = $1, lease_token = $12, lease_until = $13, claims = 1 \
-         WHERE id = $2 AND (account_id = $3 AND progress = 'open' AND expires_at > $14) IS TRUE \
-         AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
-           WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $14)) \
-         AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id"
+    ($lease:literal, $until:literal, $account:literal, $now:literal, $key:literal, $account_key:literal) => {
+        concat!(
+            "UPDATE orders SET progress = 'processing', serial = $1, lease_token = ", $lease,
+            ", lease_until = ", $until, ", claims = 1 WHERE id = $2 AND (account_id = ", $account,
+            " AND progress = 'open' AND expires_at > ", $now, ") IS TRUE \
+             AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
+               WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= ", $now, ")) AND ",
+            account_is_valid!($account), " AND ", key_is_free!($key, $account),
+            " AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = ", $account_key, ") RETURNING id"
+        )
     };
 }
 macro_rules! reservation_columns {
@@ -30,9 +37,15 @@ macro_rules! reservation_columns {
     };
 }
 macro_rules! finish_order {
-    () => {
-        "UPDATE orders SET progress = 'valid', lease_token = NULL, lease_until = NULL \
-         WHERE id = $1 AND (lease_token = $2 AND expires_at > $3) IS TRUE RETURNING id"
+    ($key:literal, $account:literal) => {
+        concat!(
+            "UPDATE orders SET progress = 'valid', lease_token = NULL, lease_until = NULL \
+             WHERE id = $1 AND (lease_token = $2 AND expires_at > $3) IS TRUE AND ",
+            account_is_valid!($account),
+            " AND ",
+            key_is_free!($key, $account),
+            " RETURNING id"
+        )
     };
 }
 
@@ -49,21 +62,15 @@ statements! {
     RESERVATION = "SELECT ", certificate_columns!(), " FROM certificates c WHERE c.order_id = $1";
     COUNT_ISSUANCES = "SELECT COUNT(*), MIN(lease_until) FROM orders o \
         WHERE o.progress = 'processing' AND o.lease_until < $1 AND o.expires_at > $1";
-    KEY_IS_BLOCKED = "SELECT key_sha256 FROM blocked_keys WHERE key_sha256 = $1";
 }
 
-const BEGIN_ORDER: &str = "-- BEGIN_ORDER\nUPDATE orders SET progress = 'processing', serial = $1, lease_token = $3, \
-     lease_until = $4, claims = 1 \
-     WHERE id = $2 AND (account_id = $5 AND progress = 'open' AND expires_at > $6) IS TRUE \
-     AND NOT EXISTS (SELECT 1 FROM order_authorizations l LEFT JOIN authorizations z ON z.id = l.authorization_id \
-       WHERE l.order_id = $2 AND (z.id IS NULL OR z.outcome <> 'valid' OR z.expires_at <= $6)) \
-     AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $7) RETURNING id";
+const BEGIN_ORDER: &str = concat!("-- BEGIN_ORDER\n", begin_order!("$3", "$4", "$5", "$6", "$7", "$8"));
 const INSERT_RESERVATION: &str = concat!(
     "-- INSERT_RESERVATION\nINSERT INTO certificates (",
     reservation_columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING serial"
 );
-const FINISH_ORDER: &str = concat!("-- FINISH_ORDER\n", finish_order!());
+const FINISH_ORDER: &str = concat!("-- FINISH_ORDER\n", finish_order!("$4", "$5"));
 const RECORD_CERTIFICATE: &str = "-- RECORD_CERTIFICATE\nUPDATE certificates SET der = $2, issued_at = $3 \
      WHERE order_id = $1 AND der IS NULL RETURNING serial";
 
@@ -77,14 +84,14 @@ fn begin_statement() -> String {
     format!(
         concat!(
             "-- BEGIN_ISSUANCE\nWITH begun AS (",
-            begin_order!(),
+            begin_order!("$12", "$13", "$3", "$14", "$7", "$15"),
             "), {audited} INSERT INTO certificates (",
             reservation_columns!(),
             ") SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
              CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BYTEA), CAST($9 AS BIGINT), CAST($10 AS BIGINT), \
              CAST($11 AS TEXT) FROM begun RETURNING serial"
         ),
-        audited = audit::arm(15, "begun", None)
+        audited = audit::arm(16, "begun", None)
     )
 }
 
@@ -92,11 +99,11 @@ fn finish_statement() -> String {
     format!(
         concat!(
             "-- FINISH_ISSUANCE\nWITH done AS (",
-            finish_order!(),
+            finish_order!("$5", "$6"),
             "), {audited} UPDATE certificates SET der = $4, issued_at = $3 \
              WHERE order_id IN (SELECT id FROM done) AND der IS NULL RETURNING serial"
         ),
-        audited = audit::arm(5, "done", None)
+        audited = audit::arm(7, "done", None)
     )
 }
 
@@ -153,11 +160,13 @@ fn logged(changed: bool, event: &Event) -> bool {
 
 impl Store {
     /// Takes a ready order into `processing` and puts its certificate-to-be on record, both or neither; `false` if the
-    /// order is not ready or the key is blocked (ORD-09). The caller holds the job until `until`.
+    /// order is not ready, its account not valid, or the certificate's key or the account's (`account_key`, by its
+    /// SHA-256) blocked (ORD-09, CRT-05). The caller holds the job until `until`.
     pub async fn begin_issuance(
         &self,
         reservation: Reservation,
         account: &AccountId,
+        account_key: &str,
         lease: &LeaseToken,
         now: Timestamp,
         until: Timestamp,
@@ -166,7 +175,8 @@ impl Store {
         let event = self.event_of(Action::OrderProcessing, &reservation);
         let event = event.detail(json!({"key_sha256": reservation.key_sha256}));
         if self.dialect == Dialect::Postgres {
-            let values = [values, parameters![lease, until, now], event_parameters(&event)].concat();
+            let values =
+                [values, parameters![lease, until, now, account_key], event_parameters(&event)].concat();
             return Ok(logged(!self.write(begin_statement(), values).await?.is_empty(), &event));
         }
         let begin = parameters![
@@ -176,7 +186,8 @@ impl Store {
             until,
             account,
             now,
-            &reservation.key_sha256
+            &reservation.key_sha256,
+            account_key
         ];
         let (dialect, begun) = (self.dialect, event.clone());
         let changed = self.transaction(Box::new(move |connection| {
@@ -198,7 +209,8 @@ impl Store {
     }
 
     /// Puts a certificate on record and makes its order valid, both or neither, under the lease; `false` if the lease
-    /// was lost or the order expired.
+    /// was lost, the order expired, or the account may not have it any more: it was deactivated, or the certificate's key
+    /// blocked.
     pub async fn finish_issuance(
         &self,
         job: &IssuanceJob,
@@ -207,6 +219,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StorageError> {
         let finish = parameters![&job.order_id, &job.lease, now];
+        let allowed = parameters![&reservation.key_sha256, &reservation.account_id];
         let event = self.event_of(Action::CertificateIssued, reservation).detail(json!({
             "profile": reservation.profile,
             "identifiers": identifier_values(&reservation.identifiers),
@@ -214,9 +227,10 @@ impl Store {
             "takings": Some(job.claims).filter(|claims| *claims > 1),
         }));
         if self.dialect == Dialect::Postgres {
-            let values = [finish, parameters![der], event_parameters(&event)].concat();
+            let values = [finish, parameters![der], allowed, event_parameters(&event)].concat();
             return Ok(logged(!self.write(finish_statement(), values).await?.is_empty(), &event));
         }
+        let finish = [finish, allowed].concat();
         let record = parameters![&job.order_id, der, now];
         let (dialect, done) = (self.dialect, event.clone());
         let changed = self.transaction(Box::new(move |connection| {
@@ -290,11 +304,6 @@ impl Store {
     pub async fn reservation(&self, order: &OrderId) -> Result<Option<Reservation>, StorageError> {
         let rows = self.read(RESERVATION, parameters![order]).await?;
         rows.first().map_or(Ok(None), |row| row::certificate(row, 0))
-    }
-
-    /// Whether a key gets no further certificate (CRT-05).
-    pub async fn key_is_blocked(&self, key_sha256: &str) -> Result<bool, StorageError> {
-        Ok(!self.read(KEY_IS_BLOCKED, parameters![key_sha256]).await?.is_empty())
     }
 
     /// How many issuance jobs wait for a replica, and since when the oldest does.

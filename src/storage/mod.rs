@@ -7,6 +7,7 @@
 mod accounts;
 pub mod audit;
 mod authorizations;
+mod blocked_keys;
 mod certificates;
 mod crls;
 mod dialect;
@@ -35,6 +36,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 pub use audit::Trail;
 pub use authorizations::ValidationJob;
+pub use blocked_keys::Compromised;
 pub use certificates::IssuedCertificate;
 pub use crls::Crl;
 pub use dialect::Dialect;
@@ -62,6 +64,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "renewal", include_str!("../../migrations/0006_renewal.sql")),
     (7, "content", include_str!("../../migrations/0007_content.sql")),
     (8, "charged", include_str!("../../migrations/0008_charged.sql")),
+    (9, "blocked_keys", include_str!("../../migrations/0009_blocked_keys.sql")),
+    (10, "certificates_by_key", include_str!("../../migrations/0010_certificates_by_key.sql")),
 ];
 
 /// What follows a migration on Postgres.
@@ -272,6 +276,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
         accounts::ALL,
         audit::ALL,
         authorizations::ALL,
+        blocked_keys::ALL,
         certificates::ALL,
         crls::ALL,
         external_accounts::ALL,
@@ -289,6 +294,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     all.push(("CLAIM_ISSUANCES", finalization::claim_statement(dialect)));
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
+    all.extend(blocked_keys::page_statements(dialect));
     all.extend(sweeps::all_statements(dialect));
     if dialect == Dialect::Postgres {
         all.push(("LOCK_ACTIVE_ORDERS", orders::LOCK_ACTIVE_ORDERS.to_owned()));
@@ -297,6 +303,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
         let audited = [
             accounts::AUDITED,
             authorizations::AUDITED,
+            blocked_keys::AUDITED,
             certificates::AUDITED,
             external_accounts::AUDITED,
             finalization::AUDITED,

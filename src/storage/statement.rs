@@ -23,6 +23,15 @@ pub(super) enum Text {
     Counted(String),
 }
 
+impl Text {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Counted(text) => text,
+        }
+    }
+}
+
 impl From<&'static str> for Text {
     fn from(text: &'static str) -> Self {
         Self::Fixed(text)

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::time::{FleetClock, Timestamp};
-use crate::service::{ServiceError, Services, crls, finalize, limits, validate};
+use crate::service::{ServiceError, Services, blocked_keys, crls, finalize, limits, validate};
 use crate::storage::Replica;
 
 pub use sweeper::{Retention, lag};
@@ -80,7 +80,8 @@ pub async fn run(
             }
         }
     };
-    tokio::join!(election, sweeping, announcing, jobs, clocks, overrides, lists);
+    let keys = revoke_by_keys(&services, config.tick, &stop);
+    tokio::join!(election, sweeping, announcing, jobs, clocks, overrides, lists, keys);
 }
 
 async fn every<F, R>(period: Duration, stop: &CancellationToken, work: F)
@@ -96,6 +97,27 @@ where
         if let Err(error) = work().await {
             tracing::warn!(%error, "housekeeping failed; it will be tried again");
         }
+    }
+}
+
+/// Revokes what has a compromised key: at once when this replica heard of one, and each `tick` what another left behind.
+async fn revoke_by_keys(services: &Services, tick: Duration, stop: &CancellationToken) {
+    let mut more = true;
+    loop {
+        if !more {
+            tokio::select! {
+                () = services.key_blocked.notified() => {}
+                () = tokio::time::sleep(tick) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+        more = blocked_keys::revoke_certificates(services).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "certificates of a compromised key are not revoked yet; it will be tried again");
+            false
+        });
     }
 }
 

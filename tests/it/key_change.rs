@@ -36,6 +36,12 @@ async fn change(client: &Client, inner: Value) -> Response {
     client.send(&url, inner).await
 }
 
+/// Asks for `new_key` in the place of the account's.
+pub async fn change_key(client: &Client, new_key: &Key) -> Response {
+    let url = client.resource("keyChange").await;
+    change(client, inner(client, &url, new_key)).await
+}
+
 async fn key_01_each_part_of_the_inner_jws_is_checked(server: Arc<Deployment>) {
     let client = server.account().await;
     let other = server.account().await;

@@ -14,6 +14,7 @@ mod certificates;
 mod challenges;
 mod clients;
 mod clocks;
+mod compromised_keys;
 mod crash;
 mod deploy;
 mod directory;

@@ -32,7 +32,7 @@ wire_tests! {
 }
 
 /// revoke-cert, signed by the key of the certificate.
-async fn by_its_own_key(client: &Client, issued: &Issued, reason: Option<i64>) -> Response {
+pub async fn by_its_own_key(client: &Client, issued: &Issued, reason: Option<i64>) -> Response {
     let url = client.resource("revokeCert").await;
     let post = client.post(&url).signed_by(&issued.key).by_jwk();
     post.json(revocation(issued.chain.leaf_der(), reason)).send().await
@@ -163,7 +163,7 @@ async fn crt_05_certificates_of_others_are_not_ours_to_revoke(server: Arc<Deploy
 }
 
 /// Waits for a CRL that lists the leaf; its reason there, zero where none is given.
-async fn listed(client: &Client, chain: &Chain) -> Option<u8> {
+pub async fn listed(client: &Client, chain: &Chain) -> Option<u8> {
     let (url, start) = (crl_url(chain), Instant::now());
     loop {
         let der = client.get(&url).await.expect(200).body;

@@ -169,7 +169,7 @@ async fn account(store: &Store) -> AccountId {
         external_account: None,
         created_at: FleetClock::machine_now(),
     };
-    assert!(store.insert_account(&account).await.unwrap());
+    assert!(store.insert_account(&account, "").await.unwrap());
     id
 }
 
