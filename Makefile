@@ -13,7 +13,7 @@ CLIENT_PACKAGES = python3-venv openjdk-17-jdk-headless maven
 # And what `make acme-cert-manager-test` builds.
 CERT_MANAGER   = etcd kube-apiserver cert-manager
 
-.PHONY: run build test test-only test-clients test-suites acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
+.PHONY: run build test test-only test-release test-clients test-suites acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
         fmt lint fuzz loadtest loadtest-unsigned docs clean
 .PHONY: acme-cert-manager-test test-deploy container-dry-run kind-test
 
@@ -35,6 +35,12 @@ test:
 test-only:
 	cargo test --features faults
 	cargo test -p chancery-jose-oracle
+	tests/foreign/run-built --features faults
+
+## The tests on the released program: optimised, without fault points (minutes more).
+test-release:
+	@scripts/install $(TEST_PACKAGES)
+	cargo test --release
 
 ## Every client, those that no Debian package has too (built once, into a cache outside the checkout), and the table of
 ## docs/clients.md.
@@ -42,7 +48,7 @@ test-clients:
 	@scripts/install $(TEST_PACKAGES) $(CLIENT_PACKAGES)
 	@for name in $(CLIENTS); do tests/foreign/build $$name >/dev/null || exit 1; done
 	rm -rf target/clients && mkdir -p target/clients
-	CHANCERY_TEST_FOREIGN=required CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
+	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
 	  cargo test --features faults --test it clients:: -- --include-ignored \
 	  --skip the_table_is_written --skip clients::conformance::
 	CHANCERY_TEST_CLIENTS_RECORD=$(CURDIR)/target/clients \
@@ -52,7 +58,7 @@ test-clients:
 test-deploy:
 	@scripts/install $(TEST_PACKAGES)
 	@tests/foreign/build kustomize >/dev/null
-	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it deploy::
+	cargo test --features faults --test it deploy:: -- --include-ignored
 
 ## The steps of the Dockerfile in a plain folder, and the program with the image's files alone (a release build).
 container-dry-run:
@@ -69,7 +75,7 @@ acme-rfc-conformance-test:
 	@scripts/install $(TEST_PACKAGES)
 	@tests/foreign/build lego >/dev/null
 	cargo test --features faults --test it --no-run
-	CHANCERY_TEST_FOREIGN=required scripts/on-loopback \
+	scripts/on-loopback \
 	  cargo test --offline --features faults --test it clients::conformance:: -- --include-ignored --nocapture
 
 ## The scripts of loadtest/k6: held to k6's types (npm fetches them once, into a cache outside the checkout), and run
@@ -78,14 +84,14 @@ test-k6:
 	@scripts/install $(TEST_PACKAGES)
 	@command -v npm >/dev/null || scripts/install npm
 	@tests/foreign/build k6-types >/dev/null
-	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it k6::
+	cargo test --features faults --test it k6:: -- --include-ignored
 
 ## cert-manager's own controllers on a Kubernetes API server, no containers (docs/cert-manager.md). What it builds from Go
 ## modules, a quarter of an hour, is kept in a cache outside the checkout; where that is warm, `make test` runs this too.
 acme-cert-manager-test:
 	@scripts/install $(TEST_PACKAGES)
 	@for name in $(CERT_MANAGER); do tests/foreign/build $$name >/dev/null || exit 1; done
-	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it cert_manager:: -- --nocapture
+	cargo test --features faults --test it cert_manager:: -- --include-ignored --nocapture
 
 ## Every fault under load, and the table of docs/reliability.md (minutes). CHANCERY_TEST_FAULT_SEED=N repeats a schedule,
 ## CHANCERY_TEST_FAULT_ONLY=WORD runs the faults with that word in their name.
@@ -99,7 +105,7 @@ test-suites:
 	@scripts/install $(TEST_PACKAGES) git
 	for name in challtestsrv instant-acme lego-e2e; do tests/foreign/build $$name || exit 1; done
 	cargo build --features faults
-	CHANCERY_TEST_FOREIGN=required cargo test --features faults --test it suites::the_whole_run -- \
+	cargo test --features faults --test it suites::the_whole_run -- \
 	  --ignored --nocapture
 
 ## Sweep a million expired orders under load: does new-order slow down? (minutes; RATE flows a second, default 50)

@@ -51,6 +51,7 @@ mod by_updates {
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build certbot"]
     fn current_certbot() {
         super::certbot::current_updates_a_zone(&super::site::Site::fleet_on_bind());
     }
@@ -61,6 +62,7 @@ mod by_updates {
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build lego"]
     fn lego5() {
         super::lego5::updates_a_zone(&super::site::Site::fleet_on_bind());
     }
@@ -71,44 +73,52 @@ mod foreign {
     use super::site::Site;
 
     #[test]
+    #[ignore = "needs tests/foreign/build acme4j"]
     fn acme4j() {
         super::libraries::acme4j(&Site::fleet());
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build caddy"]
     fn caddy() {
         super::caddy::current_goes_its_way(&Site::fleet());
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build certbot"]
     fn certbot() {
         super::certbot::current_goes_its_way(&Site::fleet());
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build instant-acme-client"]
     fn instant_acme() {
         super::libraries::instant_acme(&Site::fleet());
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build go-acme"]
     fn go_acme() {
-        let Some(program) = super::go_acme::program() else { return };
+        let program = super::go_acme::program();
         let site = Site::fleet();
         site.every_replica_works(|| super::go_acme::goes_its_way(&site, &program));
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build go-acme"]
     fn go_acme_on_the_embedded_server() {
-        let Some(program) = super::go_acme::program() else { return };
+        let program = super::go_acme::program();
         super::go_acme::goes_its_way(&Site::embedded(), &program);
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build lego"]
     fn lego5() {
         super::lego5::goes_its_way(&Site::fleet());
     }
 
     #[test]
+    #[ignore = "needs tests/foreign/build node-acme-client"]
     fn node() {
         super::libraries::node(&Site::fleet());
     }

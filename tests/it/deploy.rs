@@ -256,8 +256,9 @@ pub fn overlay_with_autoscaler() -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs tests/foreign/build kustomize"]
 fn kustomize_puts_the_manifests_together() {
-    let Some(built) = foreign::folder_of("kustomize") else { return };
+    let built = foreign::folder_of("kustomize");
     let kustomize = built.join("kustomize").display().to_string();
     let five = overlay_with(&block_after("For more of them set `replicas` in your overlay:"));
     let (five, scaled) = (five.display().to_string(), overlay_with_autoscaler().display().to_string());

@@ -35,10 +35,10 @@ pub fn goes_its_way(site: &Site) {
     }
 }
 
-/// The current one, where it was built: it can also name a profile, and renews by renewal information. (Its orders do not
+/// The current one: it can also name a profile, and renews by renewal information. (Its orders do not
 /// say what they replace.)
 pub fn current_goes_its_way(site: &Site) {
-    let Some(built) = foreign::folder_of("caddy") else { return };
+    let built = foreign::folder_of("caddy");
     let _turn = TURN.lock();
     let version = std::fs::read_to_string(built.join("version")).expect("its version");
     let judge = Judge::new(site, "Caddy", version.trim());

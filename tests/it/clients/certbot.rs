@@ -19,9 +19,9 @@ pub fn goes_its_way(site: &Site) {
     Certbot::of(site, "certbot".to_owned()).goes_its_way();
 }
 
-/// The current one, where it was built.
+/// The current one.
 pub fn current_goes_its_way(site: &Site) {
-    let Some(folder) = foreign::folder_of("certbot") else { return };
+    let folder = foreign::folder_of("certbot");
     let certbot = Certbot::of(site, text(&folder.join("certbot")));
     site.every_replica_works(|| {
         certbot.goes_its_way();
@@ -36,7 +36,7 @@ pub fn updates_a_zone(site: &Site) {
 
 /// The current one, with BIND's zone.
 pub fn current_updates_a_zone(site: &Site) {
-    let Some(folder) = foreign::folder_of("certbot") else { return };
+    let folder = foreign::folder_of("certbot");
     Certbot::of(site, text(&folder.join("certbot"))).updates_a_zone();
 }
 

@@ -10,7 +10,7 @@ use crate::clients::evidence::Certificate;
 use crate::clients::hook::dns_hook;
 use crate::clients::program::{client, debian_version, finish, openssl, require, text};
 use crate::clients::site::Site;
-use crate::support::foreign::folder_of;
+use crate::support::foreign::folder_if_built;
 use crate::support::responder;
 
 /// One lego: its command lines differ from one generation to the next.
@@ -69,7 +69,7 @@ fn legos() -> Vec<Lego> {
     require("lego");
     // Debian's calls itself "dev".
     let four = ("lego".to_owned(), debian_version("lego"), Generation::Four);
-    let five = folder_of("lego").map(|folder| {
+    let five = folder_if_built("lego").map(|folder| {
         let program = text(&folder.join("lego"));
         let said = finish(Command::new(&program).arg("--version"));
         let version = said.split_whitespace().nth(2).expect("`lego version 5.6.0 linux/amd64`").to_owned();

@@ -12,9 +12,9 @@ use crate::clients::site::Site;
 use crate::support::chancery::Kind;
 use crate::support::foreign::folder_of;
 
-/// Where the program is, if it was built.
-pub fn program() -> Option<PathBuf> {
-    folder_of("go-acme").map(|folder| folder.join("go-acme"))
+/// Where the program is.
+pub fn program() -> PathBuf {
+    folder_of("go-acme").join("go-acme")
 }
 
 pub fn goes_its_way(site: &Site, program: &Path) {

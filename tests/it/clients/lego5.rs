@@ -13,7 +13,7 @@ use crate::support::foreign;
 use crate::support::responder;
 
 pub fn goes_its_way(site: &Site) {
-    let Some(lego) = Lego::of(site) else { return };
+    let lego = Lego::of(site);
     let (name, trusted) = (site.name(), site.name());
     let http =
         ["--http".to_owned(), "--http.address".to_owned(), format!("{}:{}", site.address, site.http_port)];
@@ -81,7 +81,7 @@ fn by_dns(lego: &Lego<'_>) {
 
 /// A name and its wildcard, whose TXT records lego writes into BIND's zone.
 pub fn updates_a_zone(site: &Site) {
-    let Some(lego) = Lego::of(site) else { return };
+    let lego = Lego::of(site);
     let name = site.name();
     let server = site.bind().address().to_string();
     let mut run = lego.run(&[&name, &format!("*.{name}")]);
@@ -102,11 +102,11 @@ struct Lego<'s> {
 }
 
 impl<'s> Lego<'s> {
-    fn of(site: &'s Site) -> Option<Self> {
-        let program = text(&foreign::folder_of("lego")?.join("lego"));
+    fn of(site: &'s Site) -> Self {
+        let program = text(&foreign::folder_of("lego").join("lego"));
         let said = finish(Command::new(&program).arg("--version"));
         let version = said.split_whitespace().nth(2).expect("`lego version 5.6.0 linux/amd64`");
-        Some(Self { site, program, judge: Judge::new(site, "lego", version) })
+        Self { site, program, judge: Judge::new(site, "lego", version) }
     }
 
     fn run(&self, names: &[&str]) -> Command {

@@ -22,9 +22,9 @@ fn version(file: &str, before: &str) -> String {
     after.split(['"', '<']).next().expect("a version").to_owned()
 }
 
-/// node's acme-client, where it was built.
+/// node's acme-client.
 pub fn node(site: &Site) {
-    let Some(folder) = foreign::folder_of("node-acme-client") else { return };
+    let folder = foreign::folder_of("node-acme-client");
     let version = version("node-acme-client/package.json", "\"acme-client\": \"");
     let library = Library::new(site, Judge::new(site, "node acme-client", &version), move |library| {
         let mut node = client("node", &library.site.home);
@@ -41,9 +41,9 @@ pub fn node(site: &Site) {
     });
 }
 
-/// instant-acme, where it was built.
+/// instant-acme.
 pub fn instant_acme(site: &Site) {
-    let Some(folder) = foreign::folder_of("instant-acme-client") else { return };
+    let folder = foreign::folder_of("instant-acme-client");
     let version = version("instant-acme-client/Cargo.toml", "instant-acme = { version = \"=");
     let library = Library::new(site, Judge::new(site, "instant-acme", &version), move |library| {
         let mut program = client(&text(&folder.join("client")), &library.site.home);
@@ -53,9 +53,9 @@ pub fn instant_acme(site: &Site) {
     site.every_replica_works(|| library.does_the_common_and_what_is_new());
 }
 
-/// acme4j, where it was built.
+/// acme4j.
 pub fn acme4j(site: &Site) {
-    let Some(folder) = foreign::folder_of("acme4j") else { return };
+    let folder = foreign::folder_of("acme4j");
     let version = version("acme4j/pom.xml", "<artifactId>acme4j-client</artifactId>\n      <version>");
     let store = text(&site.home.join("trust.p12"));
     let mut keytool = client("keytool", &site.home);
