@@ -25,7 +25,8 @@ use crate::network::{Network, NetworkConfig};
 use crate::pki::authority::{self, AuthorityKey};
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
-use crate::service::{self, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
+use crate::policy::caa::Climb;
+use crate::service::{self, JobBounds, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
 use crate::storage::{Replica, StorageError, Store};
 use crate::telemetry::Metrics;
 use crate::validation::ValidationConfig;
@@ -192,15 +193,27 @@ fn settings(config: &Config) -> Settings {
         website: config.website.clone(),
         caa_identities: config.caa.identities.clone(),
         check_caa: config.caa.check,
+        caa_climb: Climb { stop_at: config.caa.stop_at.clone(), most_levels: config.caa.max_levels },
         pre_authorization: config.pre_authorization,
         lease: config.job.lease,
         validation_attempts: config.validation.attempts,
+        validation_deadline: config.validation.deadline,
         validation: ValidationConfig {
             http01_port: config.validation.http01_port,
             tls_alpn01_port: config.validation.tlsalpn01_port,
         },
         crl_interval: config.crl.interval,
         crl_lifetime: config.crl.lifetime,
+    }
+}
+
+fn job_bounds(config: &Config) -> JobBounds {
+    let validation = &config.validation;
+    JobBounds {
+        http01: validation.http01_concurrency,
+        dns01: validation.dns01_concurrency,
+        tls_alpn01: validation.tlsalpn01_concurrency,
+        validations_of_account: validation.per_account,
     }
 }
 
@@ -285,7 +298,7 @@ async fn services(
         urls: Urls::new(&config.external_url, &config.ca.public_url),
         crl_wanted: tokio::sync::Notify::new(),
         key_blocked: tokio::sync::Notify::new(),
-        jobs: Jobs::new(config.validation.concurrency),
+        jobs: Jobs::new(job_bounds(config)),
         settings: settings(config),
     })
 }

@@ -180,8 +180,16 @@ pub struct Validation {
     pub timeout: Duration,
     /// How often to attempt.
     pub attempts: u32,
-    /// How many at once on this replica.
-    pub concurrency: usize,
+    /// How long all attempts may take together, pauses and CAA included.
+    pub deadline: Duration,
+    /// How many by http-01 at once on this replica.
+    pub http01_concurrency: usize,
+    /// How many by dns-01.
+    pub dns01_concurrency: usize,
+    /// How many by tls-alpn-01.
+    pub tlsalpn01_concurrency: usize,
+    /// How many of one account, by each.
+    pub per_account: usize,
     /// Whether names below `localhost` are this machine.
     pub local_names: bool,
 }
@@ -193,6 +201,10 @@ pub struct Caa {
     pub identities: Vec<String>,
     /// Whether they are asked for.
     pub check: bool,
+    /// Zones above which nothing is asked.
+    pub stop_at: Vec<String>,
+    /// How many levels are asked about.
+    pub max_levels: usize,
 }
 
 /// Rate limits.

@@ -2,6 +2,7 @@
 
 mod limits;
 mod retention;
+mod validation;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +21,7 @@ use super::kind::Value;
 use super::reference;
 use super::settings::SQLITE_FILE;
 use super::sources::Gathered;
-use super::{
-    Ca, Caa, Config, Crl, Database, IssuerFiles, Job, Log, LogFormat, Replicas, Secret, Tls, Validation,
-};
+use super::{Ca, Caa, Config, Crl, Database, IssuerFiles, Job, Log, LogFormat, Replicas, Secret, Tls};
 
 /// Makes the configuration, or says everything that is wrong.
 pub(super) fn read(gathered: Gathered) -> Result<Config, ConfigError> {
@@ -81,11 +80,21 @@ impl Reader {
         }
     }
 
+    fn count_if_set<N: TryFrom<u64>>(&self, name: &str) -> Option<N> {
+        self.value(name)?;
+        Some(self.count(name))
+    }
+
     fn span(&self, name: &str) -> Duration {
         match self.value(name) {
             Some(Value::Duration(span)) => *span,
             other => mismatch(name, other),
         }
+    }
+
+    fn span_if_set(&self, name: &str) -> Option<Duration> {
+        self.value(name)?;
+        Some(self.span(name))
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -172,6 +181,8 @@ impl Reader {
             caa: Caa {
                 identities: self.texts("caa.identities").unwrap_or_else(|| host_name(&external_url)),
                 check: self.flag("caa.check"),
+                stop_at: self.texts("caa.stop_at").unwrap_or_default(),
+                max_levels: self.count("caa.max_levels"),
             },
             profiles,
             terms_url: self.text("terms.url"),
@@ -312,25 +323,6 @@ impl Reader {
             );
         }
         job
-    }
-
-    fn validation(&self) -> Validation {
-        let dns_servers = match self.value("validation.dns_servers") {
-            None => Vec::new(),
-            Some(Value::Addresses(addresses)) => addresses.clone(),
-            other => mismatch("validation.dns_servers", other),
-        };
-        Validation {
-            http01_port: self.count("validation.http01_port"),
-            tlsalpn01_port: self.count("validation.tlsalpn01_port"),
-            dns_servers,
-            allow_networks: self.networks("validation.allow_networks"),
-            refuse_networks: self.networks("validation.refuse_networks"),
-            timeout: self.span("validation.timeout"),
-            attempts: self.count("validation.attempts"),
-            concurrency: self.count("validation.concurrency"),
-            local_names: self.flag("validation.local_names"),
-        }
     }
 
     fn log(&self) -> Log {

@@ -53,7 +53,9 @@ fn without_any_configuration_it_is_embedded() {
     assert_eq!((config.ca.issuer, config.ca.public_url.as_str()), (None, "https://localhost:14000"));
     assert_eq!((config.validation.http01_port, config.validation.tlsalpn01_port), (80, 443));
     assert!(!config.validation.local_names);
-    assert_eq!(config.caa, Caa { identities: vec!["localhost".to_owned()], check: true });
+    let caa =
+        Caa { identities: vec!["localhost".to_owned()], check: true, stop_at: Vec::new(), max_levels: 16 };
+    assert_eq!(config.caa, caa);
     let profile = &config.profiles["default"];
     assert_eq!(config.profiles.len(), 1);
     assert_eq!(profile.authorization, AuthorizationMode::Challenge);

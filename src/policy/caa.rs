@@ -30,6 +30,36 @@ pub struct CaaRequest<'a> {
     pub account_url: &'a str,
     /// The domains by which CAA records name this CA, as in the directory's `caaIdentities`.
     pub issuer_domains: &'a [String],
+    /// How far the tree is climbed.
+    pub climb: &'a Climb,
+}
+
+/// How far the tree is climbed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Climb {
+    /// Zones that the operator owns, without a dot at the end: nothing above them is asked.
+    pub stop_at: Vec<String>,
+    /// How many levels are asked about. A name with more is forbidden without a question: above, records could forbid it.
+    pub most_levels: usize,
+}
+
+impl Climb {
+    /// `a.b.test`, `b.test`, `test`, as far up as is asked; `None` where that is too far.
+    fn levels<'n>(&self, name: &'n str) -> Option<Vec<&'n str>> {
+        let mut levels = Vec::new();
+        for level in
+            std::iter::successors(Some(name), |level| level.split_once('.').map(|(_, parent)| parent))
+        {
+            if levels.len() == self.most_levels {
+                return None;
+            }
+            levels.push(level);
+            if self.stop_at.iter().any(|zone| zone.eq_ignore_ascii_case(level)) {
+                break;
+            }
+        }
+        Some(levels)
+    }
 }
 
 /// Whether CAA lets this be issued.
@@ -60,11 +90,18 @@ pub enum CaaRefusal {
     NotNamed(String),
 }
 
-/// Climbs from the name to its topmost label and judges by the first set of CAA records on the way (RFC 8659 §3). IP
-/// addresses have no CAA.
+/// Climbs from the name to its topmost label, or to the zone where the operator stops the climb, and judges by the first set
+/// of CAA records on the way (RFC 8659 §3). IP addresses have no CAA.
 pub async fn check(request: &CaaRequest<'_>, network: &Network) -> CaaVerdict {
     let Identifier::Dns(name) = request.identifier else { return CaaVerdict::Permitted };
-    let mut levels = stream::iter(levels(name).map(str::to_owned))
+    let Some(levels) = request.climb.levels(name) else {
+        let detail = format!(
+            "{name} has more levels than CAA is looked up for, which is {} here (caa.max_levels)",
+            request.climb.most_levels
+        );
+        return CaaVerdict::Forbidden(Problem::new(ProblemType::Caa, detail));
+    };
+    let mut levels = stream::iter(levels.into_iter().map(str::to_owned))
         .map(|level: String| async move { (network.caa(&level).await, level) })
         .buffered(AT_ONCE);
     while let Some((outcome, level)) = levels.next().await {
@@ -72,7 +109,10 @@ pub async fn check(request: &CaaRequest<'_>, network: &Network) -> CaaVerdict {
             Ok(records) if records.is_empty() => continue,
             Ok(records) => records,
             Err(error) => {
-                let detail = format!("CAA for {name} could not be checked: {error}");
+                let detail = format!(
+                    "CAA for {name} could not be checked: {error}. In a network whose name servers know only zones of \
+                     their own, the operator of this CA sets caa.stop_at to these zones, or caa.check to false"
+                );
                 return CaaVerdict::Unknown(Problem::new(ProblemType::Dns, detail));
             }
         };
@@ -86,11 +126,6 @@ pub async fn check(request: &CaaRequest<'_>, network: &Network) -> CaaVerdict {
         };
     }
     CaaVerdict::Permitted
-}
-
-/// `a.b.test`, `b.test`, `test`.
-fn levels(name: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(name), |level| level.split_once('.').map(|(_, parent)| parent))
 }
 
 /// What one non-empty set of CAA records says of a request (RFC 8659 §4).

@@ -1,15 +1,28 @@
 //! The jobs that run in this replica: bounded, tracked, and handed back when it stops (design I-3).
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::turns::Turns;
+use crate::acme::challenge::ChallengeType;
 use crate::storage::audit;
+
+/// How many jobs run at once in a replica.
+#[derive(Clone, Copy, Debug)]
+pub struct JobBounds {
+    /// Validations by http-01.
+    pub http01: usize,
+    /// Validations by dns-01.
+    pub dns01: usize,
+    /// Validations by tls-alpn-01.
+    pub tls_alpn01: usize,
+    /// Validations by one type for one account.
+    pub validations_of_account: usize,
+}
 
 /// Runs jobs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,17 +30,22 @@ pub struct Jobs {
     tasks: TaskTracker,
     leaving: CancellationToken,
     stopping: CancellationToken,
-    permits: Arc<Semaphore>,
+    http01: Turns,
+    dns01: Turns,
+    tls_alpn01: Turns,
 }
 
 impl Jobs {
-    /// At most `concurrency` validations run at once.
-    pub fn new(concurrency: usize) -> Self {
+    /// Within these bounds. Each challenge type has places of its own: targets that hang by one are not in the way of another.
+    pub fn new(bounds: JobBounds) -> Self {
+        let validations = |at_once| Turns::new(at_once, bounds.validations_of_account);
         Self {
             tasks: TaskTracker::new(),
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
-            permits: Arc::new(Semaphore::new(concurrency)),
+            http01: validations(bounds.http01),
+            dns01: validations(bounds.dns01),
+            tls_alpn01: validations(bounds.tls_alpn01),
         }
     }
 
@@ -62,18 +80,13 @@ impl Jobs {
         self.stopping.cancel();
     }
 
-    /// Waits for its turn; `None` when the replica stops.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
-            biased;
-            () = self.stopping.cancelled() => None,
-            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
+    /// The turns of validations by a challenge type.
+    pub const fn validations(&self, kind: ChallengeType) -> &Turns {
+        match kind {
+            ChallengeType::Http01 => &self.http01,
+            ChallengeType::Dns01 => &self.dns01,
+            ChallengeType::TlsAlpn01 => &self.tls_alpn01,
         }
-    }
-
-    /// How many more validations could run now.
-    pub fn free(&self) -> usize {
-        self.permits.available_permits()
     }
 
     /// Resolves when the replica stops: a job then hands itself back.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::Services;
+use super::turns::{Try, Turn, Turns};
+use crate::acme::id::AccountId;
 use crate::acme::time::Timestamp;
 use crate::storage::{IssuanceJob, StorageError, ValidationJob};
 
@@ -55,6 +57,25 @@ impl Held<'_> {
         if let Err(error) = handed_back {
             tracing::warn!(%error, job = self.name(), "a job was not handed back; its lease will run out");
         }
+    }
+
+    /// Waits for the first turn; `None` where the job is handed back instead: its turn did not come while its lease is
+    /// fresh, or the replica stops. A replica with a free place takes it.
+    pub(super) async fn first_turn(
+        self,
+        services: &Services,
+        turns: &Turns,
+        account: &AccountId,
+    ) -> Option<Turn> {
+        let turn = tokio::select! {
+            biased;
+            () = services.jobs.stopping() => None,
+            turn = tokio::time::timeout(services.settings.lease / 3, turns.turn(account, Try::First)) => turn.ok().flatten(),
+        };
+        if turn.is_none() {
+            self.hand_back(services).await;
+        }
+        turn
     }
 
     fn name(self) -> String {

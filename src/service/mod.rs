@@ -21,6 +21,7 @@ mod random;
 pub mod refusal;
 pub mod renewal;
 pub mod sealing;
+pub mod turns;
 pub mod urls;
 pub mod validate;
 
@@ -35,10 +36,11 @@ use crate::limits::Limits;
 use crate::network::Network;
 use crate::pki::issuer::Issuer;
 use crate::pki::weak_keys::WeakKeys;
+use crate::policy::caa::Climb;
 use crate::storage::Store;
 use crate::validation::ValidationConfig;
 
-pub use jobs::Jobs;
+pub use jobs::{JobBounds, Jobs};
 pub use refusal::{Refusal, ServiceError};
 pub use sealing::SealingKey;
 pub use urls::Urls;
@@ -92,12 +94,16 @@ pub struct Settings {
     pub caa_identities: Vec<String>,
     /// Whether CAA is asked at all.
     pub check_caa: bool,
+    /// How far up CAA is asked.
+    pub caa_climb: Climb,
     /// Whether new-authz is offered.
     pub pre_authorization: bool,
     /// How long a job is held without a sign of life.
     pub lease: Duration,
     /// How often a validation is tried when it fails for a reason that may pass.
     pub validation_attempts: u32,
+    /// How long a validation may take in all: tries, CAA, and the pauses between them.
+    pub validation_deadline: Duration,
     /// Ports of the validation methods.
     pub validation: ValidationConfig,
     /// How often CRLs are renewed.

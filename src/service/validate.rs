@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::lease::{Held, settled};
+use super::turns::{Try, Turn};
 use super::{Services, caa, fault};
 use crate::acme::challenge::ChallengeType;
 use crate::acme::problem::{Problem, ProblemType};
@@ -18,35 +21,40 @@ pub(super) const MAX_CLAIMS: i64 = 8;
 /// How long the first repetition waits; each further one twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Validates, and records the result if the lease still holds. A job whose turn does not come while its lease is fresh
-/// is handed back: a replica with a free place takes it.
+/// Validates, and records the result if the lease still holds.
 pub async fn run(services: Arc<Services>, job: ValidationJob) {
     let held = Held::Validation(&job);
-    let turn = tokio::time::timeout(services.settings.lease / 3, services.jobs.turn()).await;
-    let Ok(Some(turn)) = turn else { return held.hand_back(&services).await };
-    let spared = tokio::select! {
-        biased;
-        () = services.jobs.stopping() => return held.hand_back(&services).await,
-        () = held.keep(&services) => return,
-        spared = work(&services, &job) => spared,
-    };
-    drop(turn);
+    let ValidationJob { authorization, .. } = &job;
+    let Some(kind) = authorization.attempted else { return };
+    let turns = services.jobs.validations(kind);
+    let Some(turn) = held.first_turn(&services, turns, &authorization.account_id).await else { return };
+    // On the heap from here on: what waits for its turn is small.
+    let working = Box::pin(async {
+        tokio::select! {
+            biased;
+            () = services.jobs.stopping() => {
+                held.hand_back(&services).await;
+                false
+            }
+            () = held.keep(&services) => false,
+            spared = work(&services, &job, kind, turn) => spared,
+        }
+    });
+    let spared = working.await;
     // The outcome is on record, by this replica and no other. If it dies here, this has cost the client one use.
     if let (true, Some(buckets)) = (spared, &job.charged) {
-        let ValidationJob { authorization, .. } = &job;
         let failure = Use::failed_validation(&authorization.account_id, &authorization.identifier);
         services.limits.give_back_to(buckets, &failure).await;
     }
 }
 
 /// Whether this has recorded an outcome that is no failure of the client's.
-async fn work(services: &Services, job: &ValidationJob) -> bool {
+async fn work(services: &Services, job: &ValidationJob, kind: ChallengeType, turn: Turn) -> bool {
     let authorization = &job.authorization;
-    let Some(kind) = authorization.attempted else { return false };
     let result = if job.claims > MAX_CLAIMS {
         Err(Problem::new(ProblemType::ServerInternal, "the validation could not be completed"))
     } else {
-        attempts(services, job, kind).await
+        attempts(services, job, kind, turn).await
     };
     fault::point("validation-done");
     let now = services.now();
@@ -70,22 +78,53 @@ async fn work(services: &Services, job: &ValidationJob) -> bool {
     recorded && result.map_or_else(|problem| problem.kind == ProblemType::ServerInternal, |()| true)
 }
 
-/// Tries until there is a final result; reasons that may pass are tried again within seconds.
-async fn attempts(services: &Services, job: &ValidationJob, kind: ChallengeType) -> Result<(), Problem> {
-    let mut pause = FIRST_PAUSE;
-    for last in (0..services.settings.validation_attempts.max(1)).rev() {
-        match attempt(services, job, kind).await {
-            Verdict::Valid => return Ok(()),
-            Verdict::Invalid(problem) => return Err(problem),
-            Verdict::Retry(problem) if last == 0 => return Err(problem),
-            Verdict::Retry(_) => {
-                metrics::counter!("chancery_validations_retried_total", "type" => kind.as_str()).increment(1);
-                tokio::time::sleep(pause).await;
-                pause *= 2;
+/// Tries until there is a final result; reasons that may pass are tried again within seconds. Nobody keeps a place while
+/// it pauses. All tries and pauses have `validation_deadline` together; to wait for a place costs nothing of it.
+async fn attempts(
+    services: &Services,
+    job: &ValidationJob,
+    kind: ChallengeType,
+    first: Turn,
+) -> Result<(), Problem> {
+    let limit = services.settings.validation_deadline;
+    let turns = services.jobs.validations(kind);
+    let (mut left, mut pause, mut turn) = (limit, FIRST_PAUSE, Some(first));
+    let mut problem = None;
+    for _ in 0..services.settings.validation_attempts.max(1) {
+        if problem.is_some() {
+            if pause >= left {
+                break;
+            }
+            metrics::counter!("chancery_validations_retried_total", "type" => kind.as_str()).increment(1);
+            tokio::time::sleep(pause).await;
+            left -= pause;
+            pause *= 2;
+            turn = turns.turn(&job.authorization.account_id, Try::Repetition).await;
+        }
+        let started = Instant::now();
+        let verdict = tokio::time::timeout(left, attempt(services, job, kind)).await;
+        left = left.saturating_sub(started.elapsed());
+        drop(turn.take());
+        match verdict {
+            Ok(Verdict::Valid) => return Ok(()),
+            Ok(Verdict::Invalid(problem)) => return Err(problem),
+            Ok(Verdict::Retry(why)) => problem = Some(why),
+            // What an earlier try met says more than that this one was cut short.
+            Err(_) => {
+                let kind =
+                    if kind == ChallengeType::Dns01 { ProblemType::Dns } else { ProblemType::Connection };
+                let identifier = &job.authorization.identifier;
+                let late = || {
+                    Problem::new(
+                        kind,
+                        format!("the validation of {identifier} was not done within {limit:?}"),
+                    )
+                };
+                return Err(problem.unwrap_or_else(late));
             }
         }
     }
-    Err(Problem::new(ProblemType::ServerInternal, "no validation was attempted"))
+    Err(problem.unwrap_or_else(|| Problem::new(ProblemType::ServerInternal, "no validation was attempted")))
 }
 
 async fn attempt(services: &Services, job: &ValidationJob, kind: ChallengeType) -> Verdict {

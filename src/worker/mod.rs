@@ -128,7 +128,10 @@ async fn take_over(services: &Arc<Services>) -> Result<(), ServiceError> {
     let waiting = services.store.waiting_validations(now).await?;
     report("validation", waiting, now);
     if waiting.0 > 0 {
-        let free = i64::try_from(services.jobs.free()).unwrap_or(i64::MAX).min(64);
+        let free =
+            i64::try_from(services.jobs.validations(crate::acme::challenge::ChallengeType::Http01).free())
+                .unwrap_or(i64::MAX)
+                .min(64);
         for job in services.store.claim_validations(now, until, free).await? {
             metrics::counter!("chancery_jobs_taken_over_total", "kind" => "validation").increment(1);
             services.jobs.spawn("validation", validate::run(Arc::clone(services), job));

@@ -44,6 +44,7 @@ mod revocation;
 mod rfc;
 mod rolling;
 mod shared_account;
+mod shares;
 mod statements;
 mod suites;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]

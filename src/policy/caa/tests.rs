@@ -7,6 +7,9 @@ use super::*;
 use crate::network::answer;
 use crate::network::fakes::{FakeDns, Reply, caa, cname, corpus_and_mutations, network};
 
+/// As by default.
+const CLIMB: Climb = Climb { stop_at: Vec::new(), most_levels: 16 };
+
 const ACCOUNT: &str = "https://acme.test/account/1";
 
 fn record(tag: &str, value: &str) -> CaaRecord {
@@ -26,6 +29,7 @@ fn outcome(records: &[CaaRecord], wildcard: bool, method: Option<ChallengeType>)
         method,
         account_url: ACCOUNT,
         issuer_domains: &issuer_domains,
+        climb: &CLIMB,
     };
     evaluate(records, &request)
 }
@@ -175,6 +179,7 @@ fn aut_14_nobody_is_named_as_us_by_a_server_without_a_name() {
         method: None,
         account_url: ACCOUNT,
         issuer_domains: &[],
+        climb: &CLIMB,
     };
     assert!(evaluate(&[record("issue", ";")], &request).is_err());
     assert!(evaluate(&[record("issue", "ca.test")], &request).is_err());
@@ -190,6 +195,7 @@ async fn checked(dns: &FakeDns, name: &str) -> CaaVerdict {
         method: Some(ChallengeType::Http01),
         account_url: ACCOUNT,
         issuer_domains: &issuer_domains,
+        climb: &CLIMB,
     };
     check(&request, &network(&[dns])).await
 }
@@ -254,6 +260,7 @@ async fn aut_14_addresses_have_no_caa() {
         method: None,
         account_url: ACCOUNT,
         issuer_domains: &[],
+        climb: &CLIMB,
     };
     assert_eq!(check(&request, &network(&[])).await, CaaVerdict::Permitted);
 }
@@ -271,4 +278,69 @@ fn aut_14_no_answer_from_the_wire_grants_without_naming_us() {
         }
     }
     assert!(granted > 10, "{granted}");
+}
+
+/// What is asked of a name server that knows `ours.test` alone, and refuses what is above.
+async fn climbed(name: &str, climb: &Climb) -> CaaVerdict {
+    let dns = FakeDns::start().await;
+    dns.set("test", RecordType::CAA, Reply::Code(ResponseCode::Refused)).set(
+        "theirs.ours.test",
+        RecordType::CAA,
+        Reply::Records(vec![caa(false, "issue", "other.test")]),
+    );
+    let identifier = Identifier::Dns(name.into());
+    let request = CaaRequest {
+        identifier: &identifier,
+        wildcard: false,
+        method: None,
+        account_url: ACCOUNT,
+        issuer_domains: &[],
+        climb,
+    };
+    check(&request, &network(&[&dns])).await
+}
+
+#[tokio::test]
+async fn aut_14_the_climb_stops_at_zones_that_one_owns() {
+    let CaaVerdict::Unknown(problem) = climbed("a.ours.test", &CLIMB).await else {
+        panic!("test was not asked")
+    };
+    for setting in ["caa.stop_at", "caa.check"] {
+        assert!(problem.detail.contains(setting), "what to do: {problem}");
+    }
+    let owned = Climb { stop_at: vec!["else.test".into(), "Ours.test".into()], ..CLIMB };
+    assert_eq!(climbed("a.ours.test", &owned).await, CaaVerdict::Permitted);
+    assert_eq!(climbed("ours.test", &owned).await, CaaVerdict::Permitted);
+    let CaaVerdict::Forbidden(_) = climbed("a.theirs.ours.test", &owned).await else { panic!("within it") };
+    let CaaVerdict::Unknown(_) = climbed("yours.test", &owned).await else { panic!("not below it") };
+    // The zone itself is asked.
+    let inclusive = Climb { stop_at: vec!["theirs.ours.test".into()], ..CLIMB };
+    let CaaVerdict::Forbidden(_) = climbed("a.theirs.ours.test", &inclusive).await else {
+        panic!("the zone")
+    };
+}
+
+#[tokio::test]
+async fn aut_14_a_name_of_too_many_levels_is_forbidden_without_a_question() {
+    let network = network(&[]);
+    let verdict = async |labels: usize, stop_at: &[&str]| {
+        let identifier = Identifier::Dns(format!("{}localhost", "a.".repeat(labels - 1)));
+        let climb = Climb { stop_at: stop_at.iter().map(|zone| (*zone).to_owned()).collect(), ..CLIMB };
+        let request = CaaRequest {
+            identifier: &identifier,
+            wildcard: false,
+            method: None,
+            account_url: ACCOUNT,
+            issuer_domains: &[],
+            climb: &climb,
+        };
+        check(&request, &network).await
+    };
+    assert_eq!(verdict(16, &[]).await, CaaVerdict::Permitted);
+    for labels in [17, 122] {
+        let CaaVerdict::Forbidden(problem) = verdict(labels, &[]).await else { panic!("{labels}") };
+        assert!(problem.kind == ProblemType::Caa && problem.detail.contains("caa.max_levels"), "{problem}");
+    }
+    // What is not asked does not count.
+    assert_eq!(verdict(17, &["a.localhost"]).await, CaaVerdict::Permitted);
 }

@@ -1,7 +1,7 @@
 //! A recursive resolver as the server would be configured with, over UDP and TCP. Every name under `test` has the
 //! address 127.0.0.1 unless a test says otherwise.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +36,8 @@ struct Zone {
     aliases: HashMap<String, String>,
     failures: HashMap<(String, Option<u16>), Rcode>,
     questions: HashMap<(String, u16), u32>,
+    /// Zones about whose CAA records nothing is said.
+    silent: HashSet<String>,
 }
 
 /// The server.
@@ -104,6 +106,11 @@ impl Dns {
     /// Lets the CAA lookups of a name fail, and nothing else.
     pub fn fail_caa(&self, name: &str, rcode: Rcode) {
         self.zone.lock().expect("not poisoned").failures.insert((name.to_owned(), Some(CAA)), rcode);
+    }
+
+    /// Leaves questions for the CAA records of a zone, and below it, without an answer.
+    pub fn silence_caa(&self, zone: &str) {
+        self.zone.lock().expect("not poisoned").silent.insert(zone.to_owned());
     }
 
     /// How often the CAA records of a name were asked for.
@@ -187,6 +194,10 @@ fn answer(query: &[u8], zone: &Mutex<Zone>) -> Option<Vec<u8>> {
     let (name, kind, end) = question(query)?;
     let mut zone = zone.lock().expect("not poisoned");
     *zone.questions.entry((name.clone(), kind)).or_default() += 1;
+    let above = |name| std::iter::successors(Some(name), |name: &&str| Some(name.split_once('.')?.1));
+    if kind == CAA && above(name.as_str()).any(|level| zone.silent.contains(level)) {
+        return None;
+    }
     let mut owner = name;
     let mut records = Vec::new();
     while let Some(target) = zone.aliases.get(&owner) {
