@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::acme::problem::{ProblemType, printable};
-use crate::jose::jws::{part, refuse_extensions, string};
+use crate::jose::jws::{part, present, refuse_extensions, string};
 use crate::jose::strict_json::{self, SHOWN};
 use crate::jose::{Error, PublicKey};
 
@@ -92,7 +92,7 @@ fn check_header(header: &Map<String, Value>, url: &str) -> Result<(MacAlgorithm,
     let name = string(header, "alg")?.ok_or(Error::MissingMember("alg"))?;
     let algorithm = MacAlgorithm::parse(name)
         .ok_or_else(|| BindingError::AlgorithmNotAccepted(printable(name.as_bytes(), SHOWN)))?;
-    if header.contains_key("jwk") {
+    if present(header, "jwk").is_some() {
         return Err(BindingError::Jwk);
     }
     let kid = string(header, "kid")?.ok_or(Error::MissingMember("kid"))?;

@@ -132,7 +132,9 @@ fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, Error> {
 }
 
 fn key_reference(header: &Map<String, Value>, algorithm: Algorithm) -> Result<KeyReference, Error> {
-    match (header.get("jwk"), string(header, "kid")?) {
+    // Some clients write the one that they do not use as null.
+    let kid = if present(header, "kid").is_some() { string(header, "kid")? } else { None };
+    match (present(header, "jwk"), kid) {
         (Some(_), Some(_)) => Err(Error::JwkAndKid),
         (None, None) => Err(Error::NeitherJwkNorKid),
         (None, Some(kid)) => Ok(KeyReference::Kid(kid.to_owned())),
@@ -145,6 +147,11 @@ fn key_reference(header: &Map<String, Value>, algorithm: Algorithm) -> Result<Ke
             }
         }
     }
+}
+
+/// A member, if it is there and not null.
+pub(super) fn present<'a>(members: &'a Map<String, Value>, member: &str) -> Option<&'a Value> {
+    members.get(member).filter(|value| !value.is_null())
 }
 
 /// A member that must be a string if it is there at all.

@@ -175,12 +175,22 @@ fn jws_03_the_algorithm_must_be_that_of_the_key() {
 fn jws_04_exactly_one_of_jwk_and_kid() {
     assert_eq!(with_member("kid", "https://ca.test/acct/1".into()).unwrap_err(), Error::JwkAndKid);
     assert_eq!(with_header(r#"{"alg":"ES256","url":"u"}"#).unwrap_err(), Error::NeitherJwkNorKid);
-    assert_eq!(with_header(r#"{"alg":"ES256","jwk":null,"kid":"x"}"#).unwrap_err(), Error::JwkAndKid);
-    assert_eq!(kind(with_header(r#"{"alg":"ES256","kid":null}"#)), ProblemType::Malformed);
+    for neither in [r#"{"alg":"ES256","kid":null}"#, r#"{"alg":"ES256","jwk":null,"kid":null}"#] {
+        assert_eq!(with_header(neither).unwrap_err(), Error::NeitherJwkNorKid);
+    }
+    assert_eq!(kind(with_member("kid", json!(1))), ProblemType::Malformed);
     assert_eq!(kind(with_member("jwk", "x".into())), ProblemType::Malformed);
     let by_kid = with_header(r#"{"alg":"ES256","kid":"https://ca.test/acct/1","nonce":"AA"}"#).unwrap();
     assert_eq!(by_kid.key, KeyReference::Kid("https://ca.test/acct/1".into()));
     assert_eq!(by_kid.verify(&Signer::of(Algorithm::ES256).key()).unwrap(), b"{}");
+}
+
+#[test]
+fn jws_04_null_is_absent() {
+    let by_jwk = with_member("kid", Value::Null).unwrap();
+    assert!(matches!(by_jwk.key, KeyReference::Jwk(_)));
+    let by_kid = with_header(r#"{"alg":"ES256","jwk":null,"kid":"x"}"#).unwrap();
+    assert_eq!(by_kid.key, KeyReference::Kid("x".into()));
 }
 
 #[test]

@@ -18,6 +18,7 @@ wire_tests! {
         jws_02_five_algorithms_work
         jws_02_any_other_algorithm_is_told_the_allowed_ones
         jws_04_kid_and_jwk_together_is_malformed
+        jws_04_null_is_absent
         jws_04_neither_kid_nor_jwk_is_malformed
         jws_05_jwk_is_for_new_accounts_and_kid_for_all_else
         jws_06_a_missing_url_is_malformed
@@ -118,6 +119,14 @@ async fn jws_02_any_other_algorithm_is_told_the_allowed_ones(server: Arc<Deploym
     answer.problem(400, "badSignatureAlgorithm");
     let answer = probe(&client).protect("alg", "none").signature(|_| Vec::new()).send().await;
     answer.problem(400, "badSignatureAlgorithm");
+}
+
+async fn jws_04_null_is_absent(server: Arc<Deployment>) {
+    let client = server.account().await;
+    probe(&client).protect("jwk", Value::Null).send().await.expect(200);
+    let url = client.resource("newAccount").await;
+    client.post(&url).by_jwk().protect("kid", Value::Null).json(json!({})).send().await.expect(200);
+    probe(&client).protect("kid", Value::Null).send().await.problem(400, "malformed");
 }
 
 async fn jws_04_kid_and_jwk_together_is_malformed(server: Arc<Deployment>) {
