@@ -45,7 +45,7 @@ pub struct EabCreate {
     #[arg(long, value_name = "SPAN", value_parser = span)]
     pub expires: Option<Duration>,
     /// The identifier of a key that another server gave out, which clients go on with [default: a new one]
-    #[arg(long, value_name = "KID", value_parser = kid, requires = "secret_file")]
+    #[arg(long, value_name = "KID", value_parser = kid, requires = "secret_file", allow_hyphen_values = true)]
     pub kid: Option<ExternalAccountKid>,
     /// The file with its HMAC key in base64url
     #[arg(long, value_name = "FILE", requires = "kid")]
@@ -67,7 +67,7 @@ pub struct EabList {
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct EabRevoke {
     /// The key's identifier, as `create` and `list` print it
-    #[arg(value_name = "KID", value_parser = kid)]
+    #[arg(value_name = "KID", value_parser = kid, allow_hyphen_values = true)]
     pub kid: ExternalAccountKid,
     /// Where the configuration is.
     #[command(flatten)]
@@ -109,7 +109,10 @@ fn span(text: &str) -> Result<Duration, String> {
 
 fn kid(text: &str) -> Result<ExternalAccountKid, String> {
     ExternalAccountKid::parse(text).ok_or_else(|| {
-        "a key identifier has 1 to 64 of letters, digits, '.', '_' and '-', which is not the first".to_owned()
+        format!(
+            "a key identifier has 1 to {} ASCII characters, none of them a control character",
+            ExternalAccountKid::LONGEST
+        )
     })
 }
 
@@ -195,6 +198,17 @@ async fn given(store: &Store, kid: &ExternalAccountKid, file: &Path) -> Result<G
     }
 }
 
+/// The kid as one word of a shell's: a key of another server may have any printable character in its name.
+fn shell_word(kid: &ExternalAccountKid) -> String {
+    let plain = |b: u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'/' | b'+' | b'=' | b'@')
+    };
+    if kid.as_str().bytes().all(plain) {
+        return kid.to_string();
+    }
+    format!("'{}'", kid.as_str().replace('\'', r"'\''"))
+}
+
 fn introduction(key: &ExternalAccountKey, secret: &str) -> String {
     let accounts = match key.uses_left {
         Some(1) => "one account".to_owned(),
@@ -210,7 +224,9 @@ fn introduction(key: &ExternalAccountKey, secret: &str) -> String {
 }
 
 fn instructions(key: &ExternalAccountKey, secret: &str, directory: &str) -> String {
-    let kid = &key.kid;
+    let kid = shell_word(&key.kid);
+    // A JSON string is one in YAML, too; and a name of digits is a number there if it is not quoted.
+    let quoted = serde_json::Value::from(key.kid.as_str());
     format!(
         "
 lego 5:
@@ -236,7 +252,7 @@ cert-manager, a Secret beside the Issuer:
 and in the Issuer's spec.acme:
   server: {directory}
   externalAccountBinding:
-    keyID: {kid}
+    keyID: {quoted}
     keySecretRef:
       name: chancery-eab
       key: secret
@@ -259,7 +275,7 @@ async fn list(store: &Store, now: Timestamp) -> Result<String, StartError> {
             let end = key.expires_at.map_or_else(|| "never".to_owned(), |end| end.to_string());
             let profile = key.profile.as_deref().unwrap_or("any");
             let state = key.state(now).as_str();
-            text += &line([key.kid.as_str(), state, &bound.to_string(), &left, &end, profile]);
+            text += &line([&shell_word(&key.kid), state, &bound.to_string(), &left, &end, profile]);
         }
     }
     if text.is_empty() {
@@ -297,10 +313,20 @@ mod tests {
             format!("--eab --eab.kid {} --eab.hmac SECRET", key.kid),
             format!("--eab --kid {} --hmac SECRET", key.kid),
             format!("--eab-kid {} --eab-hmac-key SECRET", key.kid),
-            format!("keyID: {}", key.kid),
+            format!("keyID: \"{}\"", key.kid),
             "    secret: SECRET".to_owned(),
         ] {
             assert!(text.contains(&part), "{part} not in {text}");
+        }
+        let odd = ExternalAccountKid::parse(r#"1 $(x)'"\"#).unwrap();
+        let other = ExternalAccountKey { kid: odd, ..key.clone() };
+        let text = introduction(&other, "S") + &instructions(&other, "S", "https://ca.test/directory");
+        for part in [
+            "kid:      1 $(x)'\"\\\n",
+            r#"--eab-kid '1 $(x)'\''"\' --eab-hmac-key S"#,
+            r#"keyID: "1 $(x)'\"\\""#,
+        ] {
+            assert!(text.contains(part), "{part} not in {text}");
         }
         let endless = ExternalAccountKey { uses_left: None, profile: None, expires_at: None, ..key };
         assert!(introduction(&endless, "S").contains("It binds any number of accounts. The"));
@@ -316,6 +342,6 @@ mod tests {
         for wrong in ["0s", "3651d", "30", "soon"] {
             assert!(span(wrong).is_err(), "{wrong}");
         }
-        assert!(kid("x").is_ok() && kid("-x").is_err());
+        assert!(kid("x").is_ok() && kid("-x").is_ok() && kid("x\n").is_err());
     }
 }

@@ -216,7 +216,7 @@ mod tests {
             "chancery serve x",
             "chancery eab",
             "chancery eab revoke",
-            "chancery eab revoke a/b",
+            "chancery eab revoke é",
             "chancery eab create --kid a",
             "chancery eab create --secret-file f",
         ] {

@@ -23,7 +23,7 @@ fn eab_the_command_line_makes_lists_and_revokes_keys() {
         format!("lego --server {directory} "),
         format!("--eab --kid {} --hmac {}", key.kid, key.secret),
         format!("--eab-kid {} --eab-hmac-key {}", key.kid, key.secret),
-        format!("keyID: {}", key.kid),
+        format!("keyID: \"{}\"", key.kid),
         format!("secret: {}", key.secret),
         "It binds 2 accounts of profile \"bound\", until 20".to_owned(),
     ] {
@@ -67,6 +67,40 @@ fn eab_a_key_of_another_server_goes_on_as_it_is() {
     assert_eq!(listed(&server, &kid)[2], "1");
     let text = server.refused_command(&command);
     assert!(text.contains(&format!("there is an external account key {kid}")), "{text}");
+}
+
+#[test]
+fn eab_02_any_printable_ascii_names_a_key() {
+    for kind in [Kind::Embedded, Kind::Fleet] {
+        let server = bound(kind);
+        let file = folder("eab-names").join("secret");
+        std::fs::write(&file, base64url(&[9; 32])).expect("written");
+        let path = file.display().to_string();
+        let every: String = (' '..='~').collect();
+        let mark = unique_name();
+        for name in [
+            format!("txra:agb:{mark}"),
+            format!("-{mark}=="),
+            format!("{mark} {every}"),
+            format!("{mark}{}", "x".repeat(256 - mark.len())),
+        ] {
+            let key = create(&server, &["--kid", &name, "--secret-file", &path]);
+            assert_eq!(key.kid, name);
+            runtime().block_on(async {
+                let (client, made) = bind(&server, &key).await;
+                made.expect(201);
+                client.read(client.account()).await.expect(200);
+            });
+            let list = server.command(&["eab", "list"]);
+            assert!(list.lines().any(|line| line.contains(&mark) && line.contains("  used   ")), "{list}");
+            let revoked = server.command(&["eab", "revoke", &name]);
+            assert!(revoked.contains(&format!("{name} is revoked")), "{revoked}");
+        }
+        for name in ["a\tb", "é", &"x".repeat(257)] {
+            let text = server.refused_command(&["eab", "create", "--kid", name, "--secret-file", &path]);
+            assert!(text.contains("1 to 256 ASCII characters"), "{text}");
+        }
+    }
 }
 
 #[test]
