@@ -36,12 +36,13 @@ pub async fn new_account(
     if request.only_return_existing {
         return Err(Refusal::AccountDoesNotExist.into());
     }
-    check_contacts(&request.contacts)?;
+    let contacts = read_contacts(&request.contacts)?;
     if let Some(terms) = &services.settings.terms_of_service
         && !request.terms_agreed
     {
         return Err(Refusal::UserActionRequired(terms.clone()).into());
     }
+    let request = NewAccount { contacts, ..request };
     let refused = match make(services, key, url, request, directory, client).await {
         Ok(Some(account)) => return Ok((account, true)),
         Ok(None) => None,
@@ -103,21 +104,28 @@ fn existing(account: Account) -> Result<(Account, bool), ServiceError> {
     }
 }
 
-/// RFC 8555 §7.3: `mailto:` with one address and no hfields (RFC 6068).
-fn check_contacts(contacts: &[String]) -> Result<(), ServiceError> {
+/// RFC 8555 §7.3: `mailto:` with one address and no hfields (RFC 6068). Answers the contacts as they are kept.
+fn read_contacts(contacts: &[String]) -> Result<Vec<String>, ServiceError> {
     if contacts.len() > MAX_CONTACTS {
         return Err(Refusal::Malformed(format!("an account may have at most {MAX_CONTACTS} contacts")).into());
     }
-    for contact in contacts {
-        let shown = || contact.chars().take(128).collect();
-        let Some(address) = contact.strip_prefix("mailto:") else {
-            return Err(Refusal::UnsupportedContact(shown()).into());
-        };
-        if !is_address(address) {
-            return Err(Refusal::InvalidContact(shown()).into());
-        }
+    contacts.iter().map(|contact| read_contact(contact).map_err(Into::into)).collect()
+}
+
+fn read_contact(contact: &str) -> Result<String, Refusal> {
+    const SCHEME: &str = "mailto:";
+    let shown = || contact.chars().take(128).collect();
+    // RFC 3986 §3.1: schemes have no case.
+    let address = match contact.split_at_checked(SCHEME.len()) {
+        Some((scheme, address)) if scheme.eq_ignore_ascii_case(SCHEME) => address,
+        _ => return Err(Refusal::UnsupportedContact(shown())),
+    };
+    // getssl writes a space before the address.
+    let address = address.trim_start_matches(' ');
+    if !is_address(address) {
+        return Err(Refusal::InvalidContact(shown()));
     }
-    Ok(())
+    Ok(format!("{SCHEME}{address}"))
 }
 
 /// One `local@domain`: no list, no hfields, no display name, no white space.
@@ -155,7 +163,7 @@ pub async fn update(
         }
     }
     if let Some(contacts) = request.contacts {
-        check_contacts(&contacts)?;
+        let contacts = read_contacts(&contacts)?;
         if !services.store.update_contacts(&account.id, &contacts).await? {
             return Err(Refusal::Unauthorized("the account is not valid").into());
         }
@@ -186,8 +194,11 @@ mod tests {
 
     #[test]
     fn acc_05_contacts_are_one_address_each() {
-        let check = |contact: &str| check_contacts(&[contact.to_owned()]);
-        assert!(check("mailto:admin@example.org").is_ok());
+        let check = |contact: &str| read_contacts(&[contact.to_owned()]);
+        for good in ["mailto:Admin@example.org", "MAILTO:Admin@example.org", "mailto: Admin@example.org"] {
+            assert_eq!(check(good).expect(good), ["mailto:Admin@example.org"]);
+        }
+        assert!(matches!(check("mailtö:a@b.c"), Err(ServiceError::Refused(Refusal::UnsupportedContact(_)))));
         assert!(matches!(check("tel:+1"), Err(ServiceError::Refused(Refusal::UnsupportedContact(_)))));
         for bad in [
             "mailto:",
@@ -195,10 +206,12 @@ mod tests {
             "mailto:a@b,c@d.e",
             "mailto:a@b.c?subject=x",
             "mailto:a b@c.d",
+            "mailto:a@b.c ",
+            "mailto:\ta@b.c",
             "mailto:A <a@b.c>",
         ] {
             assert!(matches!(check(bad), Err(ServiceError::Refused(Refusal::InvalidContact(_)))), "{bad}");
         }
-        assert!(check_contacts(&vec!["mailto:a@b.c".to_owned(); 11]).is_err());
+        assert!(read_contacts(&vec!["mailto:a@b.c".to_owned(); 11]).is_err());
     }
 }

@@ -122,10 +122,23 @@ async fn acc_05_contacts_are_mailto_with_one_address(server: Arc<Deployment>) {
         "mailto:a@b.test?subject=hello",
         "mailto:a b@c.test",
         "mailto:a@b..test",
+        "mailto: ",
+        "mailto:\u{a0}a@b.test",
+        "mailto:a\0@b.test",
     ] {
         let answer = client.new_account(with(json!(["mailto:good@chancery.test", contact]))).await;
         answer.problem(400, "invalidContact");
     }
+    // RFC 3986 §3.1: schemes have no case. A space before the address is getssl's.
+    let spelt = with(json!(["MAILTO:Aa@chancery.test", "mailto: b@chancery.test", "Mailto:c@chancery.test"]));
+    let read = json!(["mailto:Aa@chancery.test", "mailto:b@chancery.test", "mailto:c@chancery.test"]);
+    let other = server.client();
+    let made = other.new_account(spelt.clone()).await.expect(201);
+    assert_eq!(made.json()["contact"], read, "{made}");
+    other.use_account(&made.location());
+    let changed = other.send(other.account(), json!({"contact": spelt["contact"]})).await.expect(200);
+    assert_eq!(changed.json()["contact"], read, "{changed}");
+    assert_eq!(other.read(other.account()).await.json()["contact"], read);
     let many = |count: usize| {
         let one = |index: usize| format!("mailto:a{index}@chancery.test");
         with(json!((0..count).map(one).collect::<Vec<_>>()))
