@@ -65,11 +65,13 @@ impl Members {
         self.typed(member, "an integer", Value::as_i64)
     }
 
-    /// A member that must be a date-time if it is there.
+    /// A member that must be a date-time if it is there. The first second of the year 1 counts as absent: it is Go's zero
+    /// time, which the step CLI sends where nothing was asked.
     pub fn date_time(&self, member: &'static str) -> Result<Option<Timestamp>, MessageError> {
-        self.string(member)?
-            .map(|text| Timestamp::parse_rfc3339(text).ok_or(MessageError::DateTime(member)))
-            .transpose()
+        const YEAR_1: Timestamp = Timestamp::from_seconds(-62_135_596_800);
+        let Some(text) = self.string(member)? else { return Ok(None) };
+        let at = Timestamp::parse_rfc3339(text).ok_or(MessageError::DateTime(member))?;
+        Ok(Some(at).filter(|at| at.truncated() != YEAR_1))
     }
 
     /// A member that must be there and hold base64url octets.
@@ -293,6 +295,23 @@ impl KeyChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ord_06_the_year_1_is_no_date() {
+        let order = |date: &str| {
+            NewOrder::parse(
+                format!(r#"{{"identifiers":[],"notBefore":"{date}","notAfter":"{date}"}}"#).as_bytes(),
+            )
+            .map(|order| (order.not_before, order.not_after))
+        };
+        for date in ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000000Z", "0001-01-01T01:00:00+01:00"] {
+            assert_eq!(order(date), Ok((None, None)), "{date}");
+        }
+        for date in ["0001-01-01T00:00:01Z", "2026-11-24T04:59:22Z"] {
+            let read = Timestamp::parse_rfc3339(date);
+            assert_eq!(order(date), Ok((read, read)), "{date}");
+        }
+    }
 
     #[test]
     fn gen_08_unknown_members_are_ignored_and_wrong_types_are_named() {

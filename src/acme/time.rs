@@ -59,9 +59,22 @@ impl Timestamp {
         OffsetDateTime::from_unix_timestamp(self.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// Reads an RFC 3339 date-time, as in `notBefore` (RFC 8555 §7.4). Fractions of a second are dropped.
+    /// Reads an RFC 3339 date-time, as in `notBefore` (RFC 8555 §7.4). What is finer than a microsecond is dropped.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        OffsetDateTime::parse(text, &Rfc3339).ok().map(|at| Self::from_seconds(at.unix_timestamp()))
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(at.unix_timestamp_nanos().div_euclid(1000)).ok().map(Self)
+    }
+
+    /// RFC 3339 in UTC with the fraction of the second, where there is one.
+    pub fn with_fraction(self) -> String {
+        let whole = self.to_string();
+        match self.0.rem_euclid(1_000_000) {
+            0 => whole,
+            micros => {
+                let digits = format!("{micros:06}");
+                format!("{}.{}Z", whole.trim_end_matches('Z'), digits.trim_end_matches('0'))
+            }
+        }
     }
 }
 
@@ -188,10 +201,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc3339_round_trips_at_whole_seconds() {
-        let at = Timestamp::parse_rfc3339("2026-11-24T05:59:22.75+01:00").expect("valid");
-        assert_eq!(at.to_string(), "2026-11-24T04:59:22Z");
-        assert_eq!(Timestamp::parse_rfc3339(&at.to_string()), Some(at));
+    fn rfc3339_round_trips_with_and_without_fractions() {
+        for (text, whole, exact) in [
+            ("2026-11-24T05:59:22.75+01:00", "2026-11-24T04:59:22Z", "2026-11-24T04:59:22.75Z"),
+            ("2026-11-24T04:59:22.000Z", "2026-11-24T04:59:22Z", "2026-11-24T04:59:22Z"),
+            ("2026-11-24T04:59:22.000001999Z", "2026-11-24T04:59:22Z", "2026-11-24T04:59:22.000001Z"),
+            ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59Z", "1969-12-31T23:59:59.5Z"),
+        ] {
+            let at = Timestamp::parse_rfc3339(text).expect("valid");
+            assert_eq!((at.to_string().as_str(), at.with_fraction().as_str()), (whole, exact));
+            assert_eq!(Timestamp::parse_rfc3339(whole), Some(at.truncated()));
+            assert_eq!(Timestamp::parse_rfc3339(exact), Some(at));
+        }
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
     }
 

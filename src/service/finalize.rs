@@ -131,11 +131,13 @@ fn reserve(
 ) -> Result<Reservation, ServiceError> {
     let mut random = [0u8; 16];
     fill_random(&mut random)?;
+    // ORD-06: the certificate carries the seconds of the dates that the order shows.
+    let asked_end = order.not_after.map(Timestamp::truncated);
     // A certificate that is to end late begins late: it is never valid longer than its profile says.
     let earliest = now.minus(profile.backdate);
-    let beginning = || order.not_after.map_or(earliest, |to| earliest.max(to.minus(profile.validity)));
+    let beginning = || asked_end.map_or(earliest, |to| earliest.max(to.minus(profile.validity)));
     let not_before = order.not_before.unwrap_or_else(beginning).truncated();
-    let not_after = order.not_after.unwrap_or_else(|| {
+    let not_after = asked_end.unwrap_or_else(|| {
         let last = Duration::from_secs(1);
         not_before.plus(profile.validity).minus(last).min(services.issuer.not_after())
     });

@@ -36,7 +36,10 @@ pub async fn new_order(
     let profile = services.profile(request.profile.as_deref(), directory)?;
     external_accounts::check_account(account, profile)?;
     let identifiers = names::read(&request.identifiers, profile)?;
-    check_dates(services, profile, now, request.not_before, request.not_after)?;
+    // Judged as the certificate will carry them: X.509 has whole seconds.
+    let (from, to) =
+        (request.not_before.map(Timestamp::truncated), request.not_after.map(Timestamp::truncated));
+    check_dates(services, profile, now, from, to)?;
     let (replaces, exempt) = match &request.replaces {
         Some(text) => {
             let (serial, dead, due) = replaced(services, account, text, &identifiers, now).await?;

@@ -26,6 +26,8 @@ wire_tests! {
         ord_05_a_profile_may_forbid_to_use_authorizations_again
         ord_06_dates_outside_policy_are_malformed
         ord_06_the_certificate_carries_the_dates_that_the_order_shows
+        ord_06_the_year_1_asks_for_nothing
+        ord_06_fractions_of_a_second_come_back_as_asked
         ord_06_no_certificate_is_valid_longer_than_its_profile_says
         ord_07_an_order_only_goes_forward_whichever_replica_is_asked
         ord_13_valid_orders_carry_a_certificate_and_invalid_ones_an_error
@@ -261,6 +263,49 @@ async fn ord_06_the_certificate_carries_the_dates_that_the_order_shows(server: A
         let carried = if member == "notAfter" { validity.not_after } else { validity.not_before };
         assert_eq!(Timestamp::from_seconds(carried.timestamp()).to_string(), shown, "{member}");
     }
+}
+
+async fn ord_06_the_year_1_asks_for_nothing(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let name = unique_name();
+    for year_1 in ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"] {
+        let payload = json!({"identifiers": identifiers(&[&name]), "profile": "trusted",
+                             "notBefore": year_1, "notAfter": year_1});
+        let order = Order::of(&client.new_order(payload).await.expect(201));
+        client.collect(&order, &[&name], Key::new()).await;
+        let shown = client.read(&order.url).await.expect(200).json();
+        assert!(shown.get("notBefore").is_none() && shown.get("notAfter").is_none(), "{shown}");
+    }
+}
+
+async fn ord_06_fractions_of_a_second_come_back_as_asked(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let name = unique_name();
+    let (from, until) = (from_now(60), from_now(5 * DAY));
+    for fraction in [".5", ".123", ".000001", ".999999"] {
+        let with = |whole: &str| whole.replace('Z', &format!("{fraction}Z"));
+        let payload = json!({"identifiers": identifiers(&[&name]), "profile": "trusted",
+                             "notBefore": with(&from), "notAfter": with(&until)});
+        let answer = client.new_order(payload).await.expect(201);
+        let order = Order::of(&answer);
+        let issued = client.collect(&order, &[&name], Key::new()).await;
+        for shown in [answer.json(), client.read(&order.url).await.expect(200).json()] {
+            let dates = (text(&shown, "notBefore"), text(&shown, "notAfter"));
+            assert_eq!(dates, (with(&from), with(&until)));
+        }
+        // The certificate carries the same seconds.
+        let leaf = issued.chain.leaf();
+        let carried = |at: x509_parser::time::ASN1Time| Timestamp::from_seconds(at.timestamp()).to_string();
+        let validity = leaf.validity();
+        assert_eq!(
+            (carried(validity.not_before), carried(validity.not_after)),
+            (from.clone(), until.clone())
+        );
+    }
+    // Within one second nothing begins and ends.
+    let payload = json!({"identifiers": identifiers(&[&name]), "profile": "trusted",
+                         "notBefore": from.replace('Z', ".1Z"), "notAfter": from.replace('Z', ".9Z")});
+    client.new_order(payload).await.problem(400, "malformed");
 }
 
 async fn ord_06_no_certificate_is_valid_longer_than_its_profile_says(server: Arc<Deployment>) {
