@@ -21,6 +21,8 @@ pub struct Authorization {
     pub wildcard: bool,
     /// What is recorded of its progress.
     pub outcome: Outcome,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// When it stops to count.
     pub expires_at: Timestamp,
     /// The token of each of its challenges.
@@ -127,8 +129,33 @@ impl Authorization {
         }
     }
 
+    /// The challenge that counts as validated where the profile trusts the account, which therefore answered none: RFC 8555
+    /// §7.1.4 has every valid authorization show one, and many clients stop where there is none. http-01, but for wildcards,
+    /// which nothing but dns-01 can prove.
+    fn taken_as_validated(&self) -> Option<ChallengeType> {
+        let kind = if self.wildcard { ChallengeType::Dns01 } else { ChallengeType::Http01 };
+        (self.challenge_types.is_empty() && self.outcome != Outcome::Pending).then_some(kind)
+    }
+
+    /// Whether it has a challenge of this type.
+    pub fn has_challenge(&self, kind: ChallengeType) -> bool {
+        self.challenge_types.contains(&kind) || self.taken_as_validated() == Some(kind)
+    }
+
+    /// When its challenge of this type was validated, if it was; for one that only counts as that, when the authorization was
+    /// made.
+    pub fn validated(&self, kind: ChallengeType) -> Option<Timestamp> {
+        match self.taken_as_validated() {
+            Some(taken) => Some(self.created_at).filter(|_| taken == kind),
+            None => self.validated_at.filter(|_| self.attempted == Some(kind)),
+        }
+    }
+
     /// The challenges to show: all that are offered until one has an outcome, then that one (RFC 8555 §7.1.4).
     pub fn challenges(&self) -> Vec<(ChallengeType, ChallengeStatus)> {
+        if let Some(kind) = self.taken_as_validated() {
+            return vec![(kind, ChallengeStatus::Valid)];
+        }
         let decided = match self.outcome {
             Outcome::Pending => None,
             Outcome::Invalid => Some(ChallengeStatus::Invalid),

@@ -20,7 +20,7 @@ pub(super) async fn challenge(
     let id = AuthorizationId::parse(&id).ok_or_else(|| Rejection::missing("challenge"))?;
     let kind = ChallengeType::parse(&kind).ok_or_else(|| Rejection::missing("challenge"))?;
     let (account, authorization, payload) = app.signed::<Authorization>(request, id).await?.resource()?;
-    if !authorization.challenge_types.contains(&kind) {
+    if !authorization.has_challenge(kind) {
         return Err(Rejection::missing("challenge"));
     }
     // POST-as-GET reads and never starts anything (AUT-06); an object, usually {}, responds.

@@ -158,14 +158,13 @@ fn challenge_view<'a>(
     urls: &Urls,
 ) -> ChallengeView<'a> {
     let attempted = authorization.attempted == Some(kind);
-    let validated = authorization.validated_at.filter(|_| attempted).map(|at| at.to_string());
     let error = authorization.error.as_ref().filter(|_| attempted);
     ChallengeView {
         r#type: kind.as_str(),
         url: urls.challenge(&authorization.id, kind),
         status: status.as_str(),
         token: authorization.token.clone(),
-        validated,
+        validated: authorization.validated(kind).map(|at| at.to_string()),
         error,
     }
 }

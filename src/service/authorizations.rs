@@ -35,7 +35,7 @@ pub async fn new_authorization(
         uses.extend(Use::may_fail(&account.id, [identifier]));
     }
     let held = services.limits.take(&uses).await?;
-    let inserted = services.store.insert_authorization(&authorization, now).await;
+    let inserted = services.store.insert_authorization(&authorization).await;
     if inserted.is_err() {
         limits::refund_if_not_done(services, held, &inserted).await;
     }

@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::audit::PerRow;
-use super::row::{self, authorization_columns};
+use super::row::{self, AUTHORIZATION_COLUMNS, authorization_columns};
 use super::statement::{parameters, statements};
 use super::{Dialect, StorageError, Store, dialect, orders, placeholders};
 use crate::acme::audit::Action;
@@ -49,7 +49,7 @@ pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[
 ];
 
 const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, expires_at, token, \
-    challenge_types, attempted, validated_at, error, key_thumbprint, claims, charged";
+    challenge_types, attempted, validated_at, error, created_at, key_thumbprint, claims, charged";
 
 /// Takes jobs whose lease has run out or was handed back, those first that nobody has had for longest.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
@@ -205,12 +205,8 @@ impl Store {
     }
 
     /// Makes an authorization outside any order (RFC 8555 §7.4.1).
-    pub async fn insert_authorization(
-        &self,
-        authorization: &Authorization,
-        now: Timestamp,
-    ) -> Result<(), StorageError> {
-        let values = orders::authorization_parameters(authorization, now);
+    pub async fn insert_authorization(&self, authorization: &Authorization) -> Result<(), StorageError> {
+        let values = orders::authorization_parameters(authorization);
         let event = self.event(Action::AuthorizationCreated).account(&authorization.account_id);
         let identifier = authorization.ordered_identifier();
         let event = event.authorization(&authorization.id).detail(json!({
@@ -244,9 +240,9 @@ fn claimed(row: &AnyRow, lease: &LeaseToken) -> Result<ValidationJob, StorageErr
         row: String::new(),
     })?;
     Ok(ValidationJob {
-        key_thumbprint: row.try_get(13)?,
-        claims: row.try_get(14)?,
-        charged: row.try_get(15)?,
+        key_thumbprint: row.try_get(AUTHORIZATION_COLUMNS)?,
+        claims: row.try_get(AUTHORIZATION_COLUMNS + 1)?,
+        charged: row.try_get(AUTHORIZATION_COLUMNS + 2)?,
         authorization,
         lease: lease.clone(),
     })

@@ -188,10 +188,7 @@ fn order_parameters(order: &Order) -> Vec<Parameter> {
     ]
 }
 
-pub(super) fn authorization_parameters(
-    authorization: &Authorization,
-    created_at: Timestamp,
-) -> Vec<Parameter> {
+pub(super) fn authorization_parameters(authorization: &Authorization) -> Vec<Parameter> {
     parameters![
         &authorization.id,
         &authorization.account_id,
@@ -200,7 +197,7 @@ pub(super) fn authorization_parameters(
         authorization.identifier.value(),
         i64::from(authorization.wildcard),
         authorization.outcome.as_str(),
-        created_at,
+        authorization.created_at,
         authorization.expires_at,
         &authorization.token,
         write_challenge_types(&authorization.challenge_types)
@@ -254,7 +251,7 @@ impl Store {
     /// Places an order with its new authorizations, all or nothing.
     pub async fn insert_order(&self, rows: NewOrderRows) -> Result<Placing, StorageError> {
         let NewOrderRows { order, authorizations, replaces, cap } = rows;
-        let new = authorizations.iter().flat_map(|a| authorization_parameters(a, order.created_at)).collect();
+        let new = authorizations.iter().flat_map(authorization_parameters).collect();
         let groups = [order_parameters(&order), new, link_parameters(&order)];
         let event = self.order_placed(&order, &authorizations);
         let new = authorizations.len();

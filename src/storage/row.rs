@@ -30,9 +30,11 @@ pub(super) const ACCOUNT_COLUMNS: usize = 10;
 macro_rules! authorization_columns {
     () => {
         "z.id, z.account_id, z.profile, z.identifier_type, z.identifier_value, z.wildcard, z.outcome, z.expires_at, \
-         z.token, z.challenge_types, z.attempted, z.validated_at, z.error"
+         z.token, z.challenge_types, z.attempted, z.validated_at, z.error, z.created_at"
     };
 }
+/// How many they are.
+pub(super) const AUTHORIZATION_COLUMNS: usize = 14;
 
 /// The columns of an order and of one of its authorizations.
 macro_rules! order_columns {
@@ -202,6 +204,7 @@ pub(super) fn authorization(row: &AnyRow, at: usize) -> Result<Option<Authorizat
         attempted: columns.parsed_option("attempted", ChallengeType::parse)?,
         validated_at: columns.time_option()?,
         error: columns.parsed_option("error", problem)?,
+        created_at: columns.time()?,
     }))
 }
 

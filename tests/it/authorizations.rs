@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::chancery::Deployment;
 use crate::support::client::Client;
 use crate::support::flows::{challenge, text};
+use crate::support::keys::Key;
 use crate::support::responder::{self, Reply};
 use crate::support::run::{unique_address, unique_name};
 use crate::wire_tests;
@@ -25,7 +26,7 @@ wire_tests! {
         aut_04_new_authz_authorizes_before_there_is_an_order
         aut_04_new_authz_is_for_one_name_without_a_wildcard
         aut_05_the_challenges_fit_the_identifier
-        aut_05_a_profile_that_trusts_the_account_offers_none
+        aut_05_a_profile_that_trusts_the_account_shows_one_challenge_as_validated
         aut_06_many_answers_start_one_validation
         aut_06_reading_a_challenge_starts_nothing
         aut_08_pending_and_processing_reads_say_when_to_come_back;
@@ -177,16 +178,46 @@ async fn aut_05_the_challenges_fit_the_identifier(server: Arc<Deployment>) {
     }
 }
 
-async fn aut_05_a_profile_that_trusts_the_account_offers_none(server: Arc<Deployment>) {
+async fn aut_05_a_profile_that_trusts_the_account_shows_one_challenge_as_validated(server: Arc<Deployment>) {
     let client = server.account().await;
-    let name = unique_name();
-    let order = client.ready_order(&[&name, &format!("*.{name}")]).await;
-    for url in order.authorizations() {
-        let body = client.read(&url).await.expect(200).json();
+    let (name, address) = (unique_name(), unique_address().to_string());
+    let order = client.ready_order(&[&name, &format!("*.{name}"), &address]).await;
+    let kinds = ["http-01", "dns-01", "http-01"];
+    for (url, kind) in order.authorizations().iter().zip(kinds) {
+        let body = client.read(url).await.expect(200).json();
         assert_eq!(body["status"], "valid", "{body}");
-        assert_eq!(body["challenges"], json!([]), "{body}");
-        assert_eq!(body["identifier"]["value"], name, "{body}");
+        let shown = body["challenges"].as_array().expect("challenges");
+        let [shown] = shown.as_slice() else { panic!("one challenge: {body}") };
+        assert_eq!((&shown["type"], &shown["status"]), (&json!(kind), &json!("valid")), "{body}");
+        assert!(!text(shown, "token").is_empty(), "{body}");
+        let validated = Timestamp::parse_rfc3339(&text(shown, "validated")).expect("RFC 3339");
+        let age = FleetClock::machine_now().since(validated);
+        assert!(age < Duration::from_secs(60) && validated <= FleetClock::machine_now(), "{body}");
+        // Reading it and answering it, through any replica, is answered and changes nothing.
+        for _ in 0..server.size() {
+            for answer in
+                [client.read(&text(shown, "url")).await, client.send(&text(shown, "url"), json!({})).await]
+            {
+                let answer = answer.expect(200);
+                assert_eq!(answer.json(), *shown, "{answer}");
+                assert_eq!(answer.links("up"), std::slice::from_ref(url), "{answer}");
+                assert_eq!(answer.retry_after(), None, "{answer}");
+            }
+        }
+        assert_eq!(client.read(url).await.expect(200).json(), body, "as it was");
+        assert!(responder::http().requests(&text(shown, "token")).is_empty(), "nothing was started");
+        let other = text(shown, "url").replace(kind, "tls-alpn-01");
+        client.send(&other, json!({})).await.problem(404, "malformed");
+        client.read(&other).await.problem(404, "malformed");
     }
+    let names = [name.as_str(), &format!("*.{name}"), &address];
+    client.collect(&order, &names, Key::new()).await;
+    // Given up, it still says what had counted.
+    let url = &order.authorizations()[0];
+    let gone = client.send(url, json!({"status": "deactivated"})).await.expect(200);
+    assert_eq!(gone.json()["challenges"][0]["status"], "valid", "{gone}");
+    let late = client.send(&text(&gone.json()["challenges"][0], "url"), json!({})).await;
+    late.problem(400, "malformed");
 }
 
 async fn aut_06_many_answers_start_one_validation(server: Arc<Deployment>) {

@@ -35,6 +35,7 @@ fn job() -> ValidationJob {
         identifier: Identifier::Dns("a.chancery.test".to_owned()),
         wildcard: false,
         outcome: Outcome::Pending,
+        created_at: START,
         expires_at: START.plus(SECOND * 60),
         token: "token".to_owned(),
         challenge_types: vec![ChallengeType::Http01],
@@ -49,7 +50,7 @@ fn job() -> ValidationJob {
 /// A job that a replica took at [`START`], until then.
 async fn begun(store: &Store, until: Timestamp) -> ValidationJob {
     let job = job();
-    store.insert_authorization(&job.authorization, START).await.unwrap();
+    store.insert_authorization(&job.authorization).await.unwrap();
     assert!(store.begin_validation(&job, ChallengeType::Http01, START, until).await.unwrap());
     job
 }

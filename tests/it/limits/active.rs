@@ -130,6 +130,7 @@ fn rows(account: &AccountId, now: Timestamp, cap: Option<u32>) -> NewOrderRows {
         identifier: identifier.clone(),
         wildcard: false,
         outcome: Outcome::Pending,
+        created_at: now,
         expires_at: now.plus(Duration::from_secs(3600)),
         token: "token".into(),
         challenge_types: Vec::new(),
