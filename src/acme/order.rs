@@ -2,6 +2,7 @@
 
 use crate::acme::authorization::{AuthorizationStatus, Outcome};
 use crate::acme::certificate::Serial;
+use crate::acme::challenge::ChallengeType;
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
 use crate::acme::identifier::Identifier;
 use crate::acme::problem::Problem;
@@ -51,6 +52,8 @@ pub struct OrderAuthorization {
     pub expires_at: Timestamp,
     /// When its challenge was validated.
     pub validated_at: Option<Timestamp>,
+    /// The challenge that the client chose to answer; nothing where the profile trusted the account.
+    pub attempted: Option<ChallengeType>,
     /// Why it failed.
     pub error: Option<Problem>,
 }
@@ -171,6 +174,7 @@ mod tests {
             outcome: *outcome,
             expires_at: Timestamp::from_seconds(*expires),
             validated_at: None,
+            attempted: None,
             error: None,
         });
         Order {

@@ -120,6 +120,19 @@ impl Problem {
         Self::new(ProblemType::Malformed, detail)
     }
 
+    /// What is wrong with several identifiers: their type if they agree, else the most general one.
+    pub fn of_identifiers(detail: impl Into<String>, subproblems: Vec<Subproblem>) -> Self {
+        let first = subproblems.first().map_or(ProblemType::Malformed, |sub| sub.kind);
+        let kind = if subproblems.iter().all(|sub| sub.kind == first) {
+            first
+        } else if subproblems.iter().any(|sub| sub.kind == ProblemType::Malformed) {
+            ProblemType::Malformed
+        } else {
+            ProblemType::RejectedIdentifier
+        };
+        Self::new(kind, detail).with_subproblems(subproblems)
+    }
+
     /// The same problem under another HTTP status.
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = status;

@@ -83,6 +83,12 @@ A `trusted` profile is refused at start unless it has `external_account_required
 handed a key (`chancery eab create --profile NAME`) may use it, or says `accept_anyone = true`. `allowed_names` is no substitute:
 it says which names, not who gets them.
 
+What is turned off here stops what is under way. Names, challenge types, `authorization` and `external_account_required` are asked
+again when an order is finalized, and when another replica takes its issuance over: what they forbid by then is refused with
+the reason (403 or 400), and the order stays ready until it expires. An order whose profile is gone ends as `invalid`; it never gets the
+content of another profile. Authorizations by a challenge type that is not offered any more are not used again. So put a new
+profile on all replicas before a client uses it.
+
 ## Example
 
 ```toml

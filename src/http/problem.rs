@@ -98,7 +98,7 @@ pub(super) fn refused(refusal: &Refusal, account_url: Option<String>) -> Rejecti
         Refusal::Csr(_) | Refusal::CsrAccountKey | Refusal::CsrBlockedKey | Refusal::CsrNames(_) => {
             problem(P::BadCsr).into()
         }
-        Refusal::Identifiers(subproblems) => identifiers(detail, subproblems).into(),
+        Refusal::Identifiers(subproblems) => Problem::of_identifiers(detail, subproblems.clone()).into(),
         Refusal::InvalidContact(_) => problem(P::InvalidContact).into(),
         Refusal::InvalidProfile(_) => problem(P::InvalidProfile).into(),
         Refusal::KeyInUse(_) => {
@@ -128,18 +128,6 @@ pub(super) fn refused(refusal: &Refusal, account_url: Option<String>) -> Rejecti
 }
 
 /// The type that all subproblems share, else `malformed` if any is, else `rejectedIdentifier`.
-fn identifiers(detail: String, subproblems: &[Subproblem]) -> Problem {
-    let first = subproblems.first().map_or(ProblemType::Malformed, |sub| sub.kind);
-    let kind = if subproblems.iter().all(|sub| sub.kind == first) {
-        first
-    } else if subproblems.iter().any(|sub| sub.kind == ProblemType::Malformed) {
-        ProblemType::Malformed
-    } else {
-        ProblemType::RejectedIdentifier
-    };
-    Problem::new(kind, detail).with_subproblems(subproblems.to_vec())
-}
-
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(serde_json::to_vec(&self.problem).unwrap_or_default()));

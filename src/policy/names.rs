@@ -93,6 +93,12 @@ pub fn challenge_types(identifier: &Identifier, profile: &Profile) -> Vec<Challe
     profile.challenge_types.iter().copied().filter(fits).collect()
 }
 
+/// Whether an authorization that the challenge `by` made valid, or trust alone, counts under the profile as it is now.
+pub fn is_proof(by: Option<ChallengeType>, identifier: &Identifier, profile: &Profile) -> bool {
+    profile.authorization == AuthorizationMode::Trusted
+        || by.is_some_and(|kind| challenge_types(identifier, profile).contains(&kind))
+}
+
 /// Whether `pattern` (a name, or `.suffix` for all below it) covers `value`.
 fn matches(pattern: &str, value: &str) -> bool {
     pattern == value || below(pattern, value)
@@ -157,6 +163,23 @@ mod tests {
         assert_eq!(verdict(&names, "ip", "192.0.2.1"), refused);
         let trusting = Profile { authorization: AuthorizationMode::Trusted, ..with(&[]) };
         assert_eq!(verdict(&trusting, "ip", "192.0.2.1"), Ok(()));
+    }
+
+    #[test]
+    fn ord_05_only_what_the_profile_asks_for_now_is_a_proof() {
+        let name = Identifier::Dns("a.test".into());
+        let wildcard = Identifier::Dns("*.a.test".into());
+        let web = Profile { challenge_types: vec![ChallengeType::Http01], ..profile(&[], &[]) };
+        assert!(is_proof(Some(ChallengeType::Http01), &name, &web));
+        assert!(!is_proof(Some(ChallengeType::Dns01), &name, &web));
+        assert!(!is_proof(None, &name, &web));
+        let all = profile(&[], &[]);
+        assert!(is_proof(Some(ChallengeType::Dns01), &wildcard, &all));
+        assert!(!is_proof(Some(ChallengeType::Http01), &wildcard, &all));
+        let trusting = Profile { authorization: AuthorizationMode::Trusted, ..web };
+        for by in [None, Some(ChallengeType::Dns01)] {
+            assert!(is_proof(by, &name, &trusting));
+        }
     }
 
     #[test]

@@ -188,21 +188,21 @@ pub(super) async fn insert(
 
 /// Whether an account may order under a profile: one that requires a binding takes accounts that are bound to it, or to
 /// no profile in particular.
-pub(super) fn check_account(account: &Account, profile: &Profile) -> Result<(), ServiceError> {
+pub(super) fn check_account(account: &Account, profile: &Profile) -> Result<(), Refusal> {
     if !profile.external_account_required {
         return Ok(());
     }
     match &account.external_account {
-        None => Err(Refusal::AccountNotBound(profile.name.clone()).into()),
+        None => Err(Refusal::AccountNotBound(profile.name.clone())),
         Some(external) => check_profile(external, profile),
     }
 }
 
-fn check_profile(external: &ExternalAccount, profile: &Profile) -> Result<(), ServiceError> {
+fn check_profile(external: &ExternalAccount, profile: &Profile) -> Result<(), Refusal> {
     match &external.profile {
         Some(bound) if profile.external_account_required && *bound != profile.name => {
             let (bound, wanted) = (bound.clone(), profile.name.clone());
-            Err(Refusal::ExternalAccountProfile { bound, wanted }.into())
+            Err(Refusal::ExternalAccountProfile { bound, wanted })
         }
         _ => Ok(()),
     }

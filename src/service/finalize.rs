@@ -8,10 +8,10 @@ use super::lease::{Held, settled};
 use super::random::fill_random;
 use super::refusal::{Refusal, ServiceError};
 use super::validate::MAX_CLAIMS;
-use super::{DEFAULT_PROFILE, Services, blocked_keys, caa, fault, limits};
+use super::{Services, blocked_keys, caa, fault, issuable, limits};
 use crate::acme::account::{Account, AccountStatus};
 use crate::acme::certificate::{Content, Serial};
-use crate::acme::id::LeaseToken;
+use crate::acme::id::{LeaseToken, OrderId};
 use crate::acme::identifier::Identifier;
 use crate::acme::message::Finalize;
 use crate::acme::order::{Order, OrderStatus, Progress};
@@ -41,7 +41,11 @@ pub async fn finalize(
     if status != OrderStatus::Ready {
         return Err(Refusal::OrderNotReady(status).into());
     }
-    let profile = profile_of(services, &order);
+    let profile = match issuable::profile_of(services, &order) {
+        Ok(profile) => profile,
+        Err(problem) => return end(services, order, problem, now).await,
+    };
+    issuable::check(account, &order, profile)?;
     let csr = Csr::parse(&request.csr, &profile.key_types).map_err(Refusal::Csr)?;
     check_names(&csr, &order.identifiers)?;
     if csr.key_thumbprint == account.key_thumbprint {
@@ -92,9 +96,20 @@ pub async fn finalize(
     }
 }
 
-fn profile_of<'s>(services: &'s Services, order: &Order) -> &'s Profile {
-    // A profile that was taken out of the configuration leaves its orders to the default one.
-    services.profiles.get(&order.profile).unwrap_or_else(|| &services.profiles[DEFAULT_PROFILE])
+/// Ends an order that is not finalized yet, and answers it as it is then.
+async fn end(
+    services: &Services,
+    mut order: Order,
+    problem: Problem,
+    now: Timestamp,
+) -> Result<Order, ServiceError> {
+    if !services.store.end_order(&order, &problem, now).await? {
+        return Err(changed_meanwhile(services, &order.id).await?.into());
+    }
+    tracing::warn!(order = %order.id, %problem, "an order is over");
+    order.progress = Progress::Invalid;
+    order.error = Some(problem);
+    Ok(order)
 }
 
 /// ORD-10: CN ∪ SAN = the order's identifiers, exactly.
@@ -179,7 +194,12 @@ async fn not_begun(
     if services.store.key_is_blocked(account_key).await? {
         return Ok(Refusal::AccountKeyCompromised);
     }
-    let fresh = services.store.order(&reservation.order_id).await?;
+    changed_meanwhile(services, &reservation.order_id).await
+}
+
+/// What to say of an order that was ready when it was read, and is not any more.
+async fn changed_meanwhile(services: &Services, order: &OrderId) -> Result<Refusal, ServiceError> {
+    let fresh = services.store.order(order).await?;
     let status = fresh.map_or(OrderStatus::Invalid, |order| order.status(services.now()));
     Ok(Refusal::OrderNotReady(if status == OrderStatus::Ready { OrderStatus::Processing } else { status }))
 }
@@ -213,15 +233,20 @@ pub async fn resume(services: Arc<Services>, job: IssuanceJob) {
     let found = async {
         let order = services.store.order(&job.order_id).await?;
         let reservation = services.store.reservation(&job.order_id).await?;
-        Ok::<_, StorageError>(order.zip(reservation))
+        let Some((order, reservation)) = order.zip(reservation) else { return Ok(None) };
+        let account = services.store.account(&order.account_id).await?;
+        Ok::<_, StorageError>(account.map(|account| (account, order, reservation)))
     };
     match found.await {
-        Ok(Some((order, reservation))) => {
+        Ok(Some((account, order, reservation))) => {
             tracing::info!(order = %job.order_id, claims = job.claims, "an issuance was taken over");
-            issue(&services, &job, &order, &reservation).await;
+            match issuable::check_begun(&services, &account, &order) {
+                Ok(()) => issue(&services, &job, &order, &reservation).await,
+                Err(problem) => fail(&services, &job, &order, &reservation, problem).await,
+            };
         }
         Ok(None) => {
-            tracing::error!(order = %job.order_id, "a processing order has no reservation");
+            tracing::error!(order = %job.order_id, "a processing order has no reservation or no account");
             let problem = Problem::new(ProblemType::ServerInternal, "the certificate could not be issued");
             while settled(services.store.fail_issuance(&job, None, &problem).await).await.is_none() {}
         }
@@ -257,7 +282,7 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
     };
     if !recorded {
         return match not_allowed(services, reservation).await {
-            Ok(Some(refusal)) => fail(services, job, order, reservation, ended(&refusal)).await,
+            Ok(Some(refusal)) => fail(services, job, order, reservation, issuable::ended(refusal)).await,
             Ok(None) => Issuance::Elsewhere,
             // The lease runs out, and whoever takes the job then finds the same.
             Err(error) => {
@@ -271,16 +296,6 @@ async fn work(services: &Services, job: &IssuanceJob, order: &Order, reservation
     metrics::histogram!("chancery_issuance_seconds").record(started.elapsed());
     tracing::info!(order = %job.order_id, serial = %reservation.serial, profile = %reservation.profile, "issued");
     Issuance::Recorded
-}
-
-/// What an order says that ended because its account may not have the certificate.
-fn ended(refusal: &Refusal) -> Problem {
-    let kind = if matches!(refusal, Refusal::CsrBlockedKey) {
-        ProblemType::BadCsr
-    } else {
-        ProblemType::Unauthorized
-    };
-    Problem::new(kind, refusal.to_string())
 }
 
 /// Ends an order without a certificate.
@@ -322,7 +337,7 @@ async fn sign(
     if job.claims > MAX_CLAIMS {
         return Err(internal("the certificate could not be issued"));
     }
-    let profile = profile_of(services, order);
+    let profile = issuable::profile_of(services, order)?;
     if profile.authorization == AuthorizationMode::Challenge {
         caa::check_again(services, order).await?;
     }

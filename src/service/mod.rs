@@ -11,6 +11,7 @@ pub mod crls;
 pub mod external_accounts;
 pub mod fault;
 pub mod finalize;
+mod issuable;
 pub mod jobs;
 pub mod key_change;
 mod lease;

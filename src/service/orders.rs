@@ -15,7 +15,7 @@ use crate::acme::order::{Order, OrderStatus, Progress};
 use crate::acme::profile::{AuthorizationMode, Profile};
 use crate::acme::time::Timestamp;
 use crate::limits::{Held, Use};
-use crate::policy::names::challenge_types;
+use crate::policy::names::{challenge_types, is_proof};
 use crate::storage::{IssuedCertificate, NewOrderRows, Placing};
 
 /// A valid authorization that lasts no longer than this is not worth reusing: the order would end with it.
@@ -182,9 +182,10 @@ async fn reusable(
     Ok(found.into_iter().filter(|authorization| may_rest_on(authorization, profile)).collect())
 }
 
-/// An authorization that was once valid on trust proves nothing, should its profile ask for challenges by now.
+/// An authorization proves nothing that was valid on trust, or by a challenge that its profile does not offer any more.
 fn may_rest_on(authorization: &Authorization, profile: &Profile) -> bool {
-    authorization.profile == profile.name && authorization.validated_at.is_some()
+    let by = authorization.attempted.filter(|_| authorization.validated_at.is_some());
+    authorization.profile == profile.name && is_proof(by, &authorization.ordered_identifier(), profile)
 }
 
 /// The certificate that the order says it replaces (ORD-14), with the dead order that said so before, if one did, and
@@ -271,6 +272,8 @@ mod tests {
             error: None,
         };
         assert!(may_rest_on(&proven, &profile));
+        let elsewhere = Profile { challenge_types: vec![ChallengeType::Http01], ..profile.clone() };
+        assert!(!may_rest_on(&proven, &elsewhere), "dns-01 is not offered any more");
         let trusted = Authorization { attempted: None, validated_at: None, ..proven.clone() };
         assert!(!may_rest_on(&trusted, &profile));
         assert!(!may_rest_on(&Authorization { profile: "q".into(), ..proven }, &profile));

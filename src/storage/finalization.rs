@@ -13,6 +13,7 @@ use super::{Dialect, StorageError, Store, authorizations, dialect, orders::ident
 use crate::acme::audit::{Action, Event};
 use crate::acme::certificate::Certificate;
 use crate::acme::id::{AccountId, LeaseToken, OrderId};
+use crate::acme::order::Order;
 use crate::acme::problem::Problem;
 use crate::acme::time::Timestamp;
 
@@ -59,6 +60,9 @@ statements! {
         WHERE id = $1 AND lease_token = $2 RETURNING id";
     FAIL_ISSUANCE = "UPDATE orders SET progress = 'invalid', error = $3, lease_token = NULL, lease_until = NULL \
         WHERE id = $1 AND lease_token = $2 RETURNING id";
+    /// An order that nobody has finalized.
+    END_ORDER = "UPDATE orders SET progress = 'invalid', error = $3 \
+        WHERE id = $1 AND (account_id = $2 AND progress = 'open' AND expires_at > $4) IS TRUE RETURNING id";
     RESERVATION = "SELECT ", certificate_columns!(), " FROM certificates c WHERE c.order_id = $1";
     COUNT_ISSUANCES = "SELECT COUNT(*), MIN(lease_until) FROM orders o \
         WHERE o.progress = 'processing' AND o.lease_until < $1 AND o.expires_at > $1";
@@ -108,7 +112,7 @@ fn finish_statement() -> String {
 }
 
 /// The statements whose changes are events; `postgres_statements` has more of them.
-pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[(FAIL_ISSUANCE, None)];
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[(FAIL_ISSUANCE, None), (END_ORDER, None)];
 
 /// Takes issuance jobs whose lease has run out or was handed back, those first that nobody has had for longest.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
@@ -258,6 +262,19 @@ impl Store {
         };
         let event = event.detail(json!({"problem": problem.kind.name()}));
         self.write_audited(FAIL_ISSUANCE, values, event).await
+    }
+
+    /// Ends an order that was not finalized, for a reason of the server's; `false` if it has gone on or is over.
+    pub async fn end_order(
+        &self,
+        order: &Order,
+        problem: &Problem,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let values = parameters![&order.id, &order.account_id, problem.to_json().to_string(), now];
+        let event = self.event(Action::OrderFailed).account(&order.account_id).order(&order.id);
+        let event = event.detail(json!({"problem": problem.kind.name()}));
+        self.write_audited(END_ORDER, values, event).await
     }
 
     /// Takes at most `limit` issuance jobs whose lease ran out before `now`.

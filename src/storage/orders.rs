@@ -375,6 +375,7 @@ impl From<&Authorization> for OrderAuthorization {
             outcome: authorization.outcome,
             expires_at: authorization.expires_at,
             validated_at: authorization.validated_at,
+            attempted: authorization.attempted,
             error: authorization.error.clone(),
         }
     }

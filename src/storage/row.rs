@@ -40,7 +40,8 @@ pub(super) const AUTHORIZATION_COLUMNS: usize = 14;
 macro_rules! order_columns {
     () => {
         "o.id, o.account_id, o.profile, o.identifiers, o.not_before, o.not_after, o.replaces, o.created_at, \
-         o.expires_at, o.progress, o.error, o.serial, o.exempt, z.id, z.outcome, z.expires_at, z.validated_at, z.error"
+         o.expires_at, o.progress, o.error, o.serial, o.exempt, z.id, z.outcome, z.expires_at, z.validated_at, \
+         z.attempted, z.error"
     };
 }
 
@@ -236,6 +237,7 @@ pub(super) fn order(rows: &[AnyRow], at: usize) -> Result<Option<Order>, Storage
             outcome: columns.parsed("outcome", Outcome::parse)?,
             expires_at: columns.time()?,
             validated_at: columns.time_option()?,
+            attempted: columns.parsed_option("attempted", ChallengeType::parse)?,
             error: columns.parsed_option("error", problem)?,
         });
     }

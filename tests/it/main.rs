@@ -50,4 +50,5 @@ mod suites;
 #[allow(dead_code, reason = "the kit offers more than the tests of one day ask for")]
 mod support;
 mod sweeper;
+mod turned_off;
 mod waiting;
