@@ -26,6 +26,7 @@ use crate::pki::authority::{self, AuthorityKey};
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
 use crate::policy::caa::Climb;
+use crate::policy::special::Ours;
 use crate::service::{self, JobBounds, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
 use crate::storage::{Replica, StorageError, Store};
 use crate::telemetry::Metrics;
@@ -194,6 +195,10 @@ fn settings(config: &Config) -> Settings {
         caa_identities: config.caa.identities.clone(),
         check_caa: config.caa.check,
         caa_climb: Climb { stop_at: config.caa.stop_at.clone(), most_levels: config.caa.max_levels },
+        ours: Ours {
+            local_names: config.validation.local_names,
+            networks: config.validation.allow_networks.clone(),
+        },
         pre_authorization: config.pre_authorization,
         lease: config.job.lease,
         validation_attempts: config.validation.attempts,

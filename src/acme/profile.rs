@@ -35,6 +35,8 @@ pub struct Profile {
     pub ip_addresses: bool,
     /// Whether names of a single label may be issued.
     pub single_label_names: bool,
+    /// Whether names below `onion` may be issued (RFC 7686).
+    pub onion_names: bool,
     /// The challenges offered, where they fit the identifier.
     pub challenge_types: Vec<ChallengeType>,
     /// Whether valid authorizations are used again (ORD-05).

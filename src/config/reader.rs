@@ -369,6 +369,7 @@ impl Reader {
             wildcards: self.flag(&key("wildcards")),
             ip_addresses: self.flag(&key("ip_addresses")),
             single_label_names: self.flag(&key("single_label_names")),
+            onion_names: self.flag(&key("onion_names")),
             challenge_types,
             reuse_authorizations: self.flag(&key("reuse_authorizations")),
             external_account_required: self.flag(&key("external_account_required")),

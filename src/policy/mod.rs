@@ -2,3 +2,4 @@
 
 pub mod caa;
 pub mod names;
+pub mod special;

@@ -6,6 +6,7 @@ use crate::acme::challenge::ChallengeType;
 use crate::acme::identifier::Identifier;
 use crate::acme::problem::ProblemType;
 use crate::acme::profile::{AuthorizationMode, Profile};
+use crate::policy::special::{Ours, nobodys};
 
 /// Why a well-formed identifier is not issued.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -19,6 +20,9 @@ pub enum NameRefusal {
     /// IP addresses are off.
     #[error("profile {0:?} issues no certificates for IP addresses")]
     IpAddress(String),
+    /// No host's in particular, or no host's at all.
+    #[error("{0}")]
+    Nobodys(&'static str),
     /// The profile has a list of allowed names, and this is not among them.
     #[error("the name is not among those that profile {0:?} may issue")]
     NotAllowed(String),
@@ -40,9 +44,13 @@ impl NameRefusal {
     }
 }
 
-/// Says whether a certificate for `identifier` may be issued under `profile`.
-pub fn check(identifier: &Identifier, profile: &Profile) -> Result<(), NameRefusal> {
+/// Says whether a certificate for `identifier` may be issued under `profile`, by an operator who says which special names and
+/// addresses are `ours`.
+pub fn check(identifier: &Identifier, profile: &Profile, ours: &Ours) -> Result<(), NameRefusal> {
     let name = || profile.name.clone();
+    if let Some(why) = nobodys(identifier, ours, profile.onion_names) {
+        return Err(NameRefusal::Nobodys(why));
+    }
     match identifier {
         Identifier::Ip(_) if !profile.ip_addresses => return Err(NameRefusal::IpAddress(name())),
         Identifier::Dns(text) => {
@@ -136,6 +144,7 @@ mod tests {
             wildcards: true,
             ip_addresses: false,
             single_label_names: false,
+            onion_names: false,
             challenge_types: ChallengeType::ALL.to_vec(),
             external_account_required: false,
             reuse_authorizations: true,
@@ -143,7 +152,7 @@ mod tests {
     }
 
     fn verdict(profile: &Profile, kind: &str, name: &str) -> Result<(), NameRefusal> {
-        check(&Identifier::parse(kind, name).expect("well-formed"), profile)
+        check(&Identifier::parse(kind, name).expect("well-formed"), profile, &Ours::default())
     }
 
     #[test]

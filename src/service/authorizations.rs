@@ -20,7 +20,7 @@ pub async fn new_authorization(
     let now = services.now().truncated();
     let profile = services.profile(None, directory)?;
     external_accounts::check_account(account, profile)?;
-    let identifiers = names::read(std::slice::from_ref(&request.identifier), profile)?;
+    let identifiers = names::read(services, std::slice::from_ref(&request.identifier), profile)?;
     let [identifier] = identifiers.as_slice() else {
         return Err(ServiceError::Internal("one identifier was read as several".to_owned()));
     };

@@ -45,7 +45,7 @@ pub async fn finalize(
         Ok(profile) => profile,
         Err(problem) => return end(services, order, problem, now).await,
     };
-    issuable::check(account, &order, profile)?;
+    issuable::check(services, account, &order, profile)?;
     let csr = Csr::parse(&request.csr, &profile.key_types).map_err(Refusal::Csr)?;
     check_names(&csr, &order.identifiers)?;
     if csr.key_thumbprint == account.key_thumbprint {

@@ -9,6 +9,7 @@ use crate::acme::order::{Order, OrderAuthorization};
 use crate::acme::problem::{Problem, ProblemType, Subproblem};
 use crate::acme::profile::Profile;
 use crate::policy::names;
+use crate::policy::special::Ours;
 
 /// The order's profile, or why the order is over: it never gets another one's content.
 pub(super) fn profile_of<'s>(services: &'s Services, order: &Order) -> Result<&'s Profile, Problem> {
@@ -20,16 +21,27 @@ pub(super) fn profile_of<'s>(services: &'s Services, order: &Order) -> Result<&'
 
 /// Whether the profile still gives the account a certificate for these identifiers, by these authorizations. All that is
 /// wrong with identifiers is told at once.
-pub(super) fn check(account: &Account, order: &Order, profile: &Profile) -> Result<(), Refusal> {
+pub(super) fn check(
+    services: &Services,
+    account: &Account,
+    order: &Order,
+    profile: &Profile,
+) -> Result<(), Refusal> {
     external_accounts::check_account(account, profile)?;
     let pairs = order.identifiers.iter().zip(&order.authorizations);
+    let ours = &services.settings.ours;
     let problems: Vec<Subproblem> =
-        pairs.filter_map(|(identifier, by)| refused(identifier, by, profile)).collect();
+        pairs.filter_map(|(identifier, by)| refused(identifier, by, profile, ours)).collect();
     if problems.is_empty() { Ok(()) } else { Err(Refusal::Identifiers(problems)) }
 }
 
-fn refused(identifier: &Identifier, by: &OrderAuthorization, profile: &Profile) -> Option<Subproblem> {
-    if let Err(refusal) = names::check(identifier, profile) {
+fn refused(
+    identifier: &Identifier,
+    by: &OrderAuthorization,
+    profile: &Profile,
+    ours: &Ours,
+) -> Option<Subproblem> {
+    if let Err(refusal) = names::check(identifier, profile, ours) {
         return Some(Subproblem::of(refusal.kind(), refusal.to_string(), identifier));
     }
     if names::is_proof(by.attempted, identifier, profile) {
@@ -53,7 +65,7 @@ fn refused(identifier: &Identifier, by: &OrderAuthorization, profile: &Profile) 
 /// if it may not be issued. What will be signed is on record; whether it may be, who signs it decides.
 pub(super) fn check_begun(services: &Services, account: &Account, order: &Order) -> Result<(), Problem> {
     let profile = profile_of(services, order)?;
-    check(account, order, profile).map_err(ended)
+    check(services, account, order, profile).map_err(ended)
 }
 
 /// What an order says that ended because its account may not have the certificate.

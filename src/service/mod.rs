@@ -38,6 +38,7 @@ use crate::network::Network;
 use crate::pki::issuer::Issuer;
 use crate::pki::weak_keys::WeakKeys;
 use crate::policy::caa::Climb;
+use crate::policy::special::Ours;
 use crate::storage::Store;
 use crate::validation::ValidationConfig;
 
@@ -97,6 +98,8 @@ pub struct Settings {
     pub check_caa: bool,
     /// How far up CAA is asked.
     pub caa_climb: Climb,
+    /// Which special names and addresses are somebody's here.
+    pub ours: Ours,
     /// Whether new-authz is offered.
     pub pre_authorization: bool,
     /// How long a job is held without a sign of life.

@@ -23,7 +23,11 @@ impl Services {
 }
 
 /// Normalises, folds duplicates and checks; the order of the first occurrences is kept (ORD-16).
-pub fn read(raw: &[RawIdentifier], profile: &Profile) -> Result<Vec<Identifier>, ServiceError> {
+pub fn read(
+    services: &Services,
+    raw: &[RawIdentifier],
+    profile: &Profile,
+) -> Result<Vec<Identifier>, ServiceError> {
     if raw.is_empty() {
         return Err(Refusal::Malformed("an order needs at least one identifier".to_owned()).into());
     }
@@ -38,7 +42,7 @@ pub fn read(raw: &[RawIdentifier], profile: &Profile) -> Result<Vec<Identifier>,
     for each in raw {
         match Identifier::parse(&each.kind, &each.value) {
             Err(error) => problems.push(Refusal::identifier(&each.kind, &each.value, &error)),
-            Ok(identifier) => match policy::names::check(&identifier, profile) {
+            Ok(identifier) => match policy::names::check(&identifier, profile, &services.settings.ours) {
                 Err(refusal) => {
                     problems.push(Subproblem::of(refusal.kind(), refusal.to_string(), &identifier))
                 }

@@ -35,7 +35,7 @@ pub async fn new_order(
     let now = services.now().truncated();
     let profile = services.profile(request.profile.as_deref(), directory)?;
     external_accounts::check_account(account, profile)?;
-    let identifiers = names::read(&request.identifiers, profile)?;
+    let identifiers = names::read(services, &request.identifiers, profile)?;
     // Judged as the certificate will carry them: X.509 has whole seconds.
     let (from, to) =
         (request.not_before.map(Timestamp::truncated), request.not_after.map(Timestamp::truncated));
@@ -252,6 +252,7 @@ mod tests {
             wildcards: false,
             ip_addresses: false,
             single_label_names: false,
+            onion_names: false,
             challenge_types: ChallengeType::ALL.to_vec(),
             reuse_authorizations: true,
             external_account_required: false,

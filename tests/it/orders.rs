@@ -21,6 +21,7 @@ wire_tests! {
         ord_03_every_bad_name_is_malformed_and_all_are_told_at_once
         ord_03_names_are_lower_cased
         ord_03_names_refused_by_policy_are_rejected
+        ord_03_identifiers_of_nobody_are_rejected_all_at_once
         ord_04_addresses_are_in_their_canonical_form
         ord_05_a_valid_authorization_is_used_again_by_the_same_account
         ord_05_a_profile_may_forbid_to_use_authorizations_again
@@ -154,6 +155,39 @@ async fn ord_03_names_refused_by_policy_are_rejected(server: Arc<Deployment>) {
     for name in [&format!("*.{}", unique_name()), "192.0.2.1"] {
         let payload = json!({"identifiers": identifiers(&[name]), "profile": "plain"});
         client.new_order(payload).await.problem(400, "rejectedIdentifier");
+    }
+}
+
+async fn ord_03_identifiers_of_nobody_are_rejected_all_at_once(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let nobodys = [
+        ("dns", "a.localhost"),
+        ("dns", "*.localhost"),
+        ("dns", "4.3.2.1.in-addr.arpa"),
+        ("dns", "x.onion"),
+        ("ip", "0.0.0.0"),
+        ("ip", "224.0.0.1"),
+        ("ip", "169.254.1.1"),
+        ("ip", "fe80::1"),
+        ("ip", "::ffff:10.0.0.1"),
+        // Loopback is somebody's in these tests, but not in a second spelling.
+        ("ip", "::7f00:1"),
+    ];
+    let asked = nobodys.map(|(kind, value)| json!({"type": kind, "value": value}));
+    for profile in ["trusted", "default"] {
+        let payload = json!({"identifiers": asked, "profile": profile});
+        let problem = client.new_order(payload).await.problem(400, "rejectedIdentifier");
+        let told: Vec<_> = problem["subproblems"].as_array().expect("subproblems").iter().collect();
+        assert_eq!(told.len(), nobodys.len(), "{problem}");
+        for (identifier, sub) in asked.iter().zip(told) {
+            assert_eq!(sub["identifier"], *identifier, "{problem}");
+            assert_eq!(sub["type"], "urn:ietf:params:acme:error:rejectedIdentifier", "{problem}");
+        }
+    }
+    let url = client.resource("newAuthz").await;
+    for identifier in asked.iter().filter(|asked| asked["value"] != "*.localhost") {
+        let answer = client.send(&url, json!({"identifier": identifier})).await;
+        answer.problem(400, "rejectedIdentifier");
     }
 }
 

@@ -11,13 +11,14 @@ use crate::support::client::Client;
 use crate::support::flows::{Order, identifiers};
 use crate::support::keys::Key;
 use crate::support::response::Response;
-use crate::support::run::unique_name;
+use crate::support::run::{unique_address, unique_name};
 use crate::{eab, wire_tests};
 
 wire_tests! {
     own =>
         ord_09_an_order_ends_with_its_profile_and_gets_no_other_ones_content
         ord_09_names_that_are_denied_by_now_are_rejected_at_finalize
+        ord_09_addresses_that_are_nobodys_by_now_are_rejected_at_finalize
         ord_09_what_was_trusted_is_no_proof_once_the_profile_asks_for_challenges
         ord_09_an_account_that_may_not_use_the_profile_any_more_gets_nothing
         ord_05_a_challenge_that_is_not_offered_any_more_proves_nothing;
@@ -94,6 +95,15 @@ async fn ord_09_names_that_are_denied_by_now_are_rejected_at_finalize(server: Ar
     assert_eq!(count(&server, "certificates", &order, "1 = 1"), "0");
     reconfigure(&server, &[]);
     assert_ne!(finalize(&client, &order, &names).await.expect(200).state(), "invalid");
+}
+
+async fn ord_09_addresses_that_are_nobodys_by_now_are_rejected_at_finalize(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let address = unique_address().to_string();
+    let order = client.ready_order(&[&address]).await;
+    reconfigure(&server, &[("CHANCERY_VALIDATION_ALLOW_NETWORKS", "10.0.0.0/8")]);
+    let problem = finalize(&client, &order, &[&address]).await.problem(400, "rejectedIdentifier");
+    assert_eq!(about(&problem), [address.as_str()], "{problem}");
 }
 
 async fn ord_09_what_was_trusted_is_no_proof_once_the_profile_asks_for_challenges(server: Arc<Deployment>) {
