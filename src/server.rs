@@ -219,6 +219,7 @@ fn job_bounds(config: &Config) -> JobBounds {
         dns01: validation.dns01_concurrency,
         tls_alpn01: validation.tlsalpn01_concurrency,
         validations_of_account: validation.per_account,
+        issuances: config.job.issuances,
     }
 }
 

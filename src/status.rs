@@ -9,7 +9,7 @@ use crate::acme::time::Timestamp;
 use crate::admission::{AdmissionError, RedisConfig, look_at_redis};
 use crate::config::{Config, Database};
 use crate::server::StartError;
-use crate::storage::{Leader, Replica, Store};
+use crate::storage::{Leader, MOST_COUNTED, Replica, Store};
 use crate::worker;
 
 /// How long a store may take to answer.
@@ -108,7 +108,8 @@ impl fmt::Display for Status {
         }
         for (kind, count, oldest) in self.waiting {
             let age = oldest.map(|at| format!(", the oldest since {}", span(self.now.since(at))));
-            writeln!(f, "waiting    {count} {kind}{}", age.unwrap_or_default())?;
+            let least = if count >= MOST_COUNTED { "at least " } else { "" };
+            writeln!(f, "waiting    {least}{count} {kind}{}", age.unwrap_or_default())?;
         }
         let mut table = String::new();
         for replica in &self.replicas {

@@ -242,6 +242,8 @@ pub struct Job {
     pub lease: Duration,
     /// How often others look; shorter than the lease.
     pub tick: Duration,
+    /// How many issuances at once on this replica.
+    pub issuances: usize,
 }
 
 /// The log.

@@ -315,7 +315,11 @@ impl Reader {
     }
 
     fn job(&self) -> Job {
-        let job = Job { lease: self.span("job.lease"), tick: self.span("job.tick") };
+        let job = Job {
+            lease: self.span("job.lease"),
+            tick: self.span("job.tick"),
+            issuances: self.count("job.issuances"),
+        };
         if job.lease <= job.tick {
             self.refuse(
                 &["job.lease", "job.tick"],

@@ -200,6 +200,7 @@ pub const SETTINGS: &[Setting] = &[
     row("shutdown", "timeout", span(0, 600), Text("20s"), "How long running work may take after a signal to stop."),
     row("job", "lease", span(100, HOUR), Text("6s"), "How long a job belongs to its replica without a renewal."),
     row("job", "tick", span(10, 600), Text("1s"), "How often each replica looks for jobs that nobody does."),
+    row("job", "issuances", Count(1, 65536), Text("256"), "How many issuances this replica runs at once, a quarter of them for one account. More wait: finalize then answers `processing`."),
     row("leader", "lease", span(500, HOUR), Text("15s"), "How long the replica that sweeps stays the leader without a sign of life; it renews at a third of it."),
     row("sweep", "interval", span(100, DAY), Text("1m"), "How often the leader sweeps what is over."),
     row("retention", "orders", span(1000, 3650 * DAY), Text("30d"), "How long an order that is over is kept after its expiry."),

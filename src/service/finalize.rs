@@ -256,6 +256,10 @@ pub async fn resume(services: Arc<Services>, job: IssuanceJob) {
 
 async fn issue(services: &Services, job: &IssuanceJob, order: &Order, reservation: &Reservation) -> Issuance {
     let held = Held::Issuance(job);
+    let turns = services.jobs.issuances();
+    let Some(_turn) = held.first_turn(services, turns, &order.account_id).await else {
+        return Issuance::Elsewhere;
+    };
     tokio::select! {
         biased;
         issuance = work(services, job, order, reservation) => issuance,

@@ -22,7 +22,12 @@ pub struct JobBounds {
     pub tls_alpn01: usize,
     /// Validations by one type for one account.
     pub validations_of_account: usize,
+    /// Issuances.
+    pub issuances: usize,
 }
+
+/// One account may have the places of one in so many issuances. They are quick, but for those that ask for CAA again.
+const ISSUANCE_SHARES: usize = 4;
 
 /// Runs jobs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +38,7 @@ pub struct Jobs {
     http01: Turns,
     dns01: Turns,
     tls_alpn01: Turns,
+    issuances: Turns,
 }
 
 impl Jobs {
@@ -46,6 +52,7 @@ impl Jobs {
             http01: validations(bounds.http01),
             dns01: validations(bounds.dns01),
             tls_alpn01: validations(bounds.tls_alpn01),
+            issuances: Turns::new(bounds.issuances, bounds.issuances / ISSUANCE_SHARES),
         }
     }
 
@@ -87,6 +94,11 @@ impl Jobs {
             ChallengeType::Dns01 => &self.dns01,
             ChallengeType::TlsAlpn01 => &self.tls_alpn01,
         }
+    }
+
+    /// The turns of issuances.
+    pub const fn issuances(&self) -> &Turns {
+        &self.issuances
     }
 
     /// Resolves when the replica stops: a job then hands itself back.

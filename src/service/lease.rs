@@ -24,20 +24,27 @@ impl Held<'_> {
     async fn renew(self, services: &Services, until: Timestamp) -> Result<bool, StorageError> {
         match self {
             Self::Validation(job) => {
-                services.store.renew_validation(&job.authorization.id, &job.lease, until).await
+                services
+                    .store
+                    .renew_validation(&job.authorization.id, &job.lease, until, services.now())
+                    .await
             }
             Self::Issuance(job) => services.store.renew_issuance(&job.order_id, &job.lease, until).await,
         }
     }
 
-    /// Renews at a third of the lease's length; returns when the lease is lost, and the work must stop.
+    /// Renews at a third of the lease's length; returns when it is not given any more, and the work must stop: another replica
+    /// has the job, or nobody wants its result.
     pub(super) async fn keep(self, services: &Services) {
         loop {
             tokio::time::sleep(services.settings.lease / 3).await;
             match self.renew(services, services.now().plus(services.settings.lease)).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    tracing::info!(job = self.name(), "a lease was lost; another replica has the job");
+                    tracing::info!(
+                        job = self.name(),
+                        "a lease was lost: another replica has the job, or it has become useless"
+                    );
                     return;
                 }
                 Err(error) => tracing::warn!(%error, job = self.name(), "a lease could not be renewed"),

@@ -21,6 +21,40 @@ pub(super) const MAX_CLAIMS: i64 = 8;
 /// How long the first repetition waits; each further one twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Takes on a job that no replica had, if anybody still wants to know.
+pub async fn resume(services: Arc<Services>, job: ValidationJob) {
+    if !end_if_over(&services, &job).await {
+        run(services, job).await;
+    }
+}
+
+/// Ends a validation whose orders have all ended, under its lease; whether it was such. An account's whole work in vain
+/// would otherwise go on after the first of an order's names has failed.
+async fn end_if_over(services: &Services, job: &ValidationJob) -> bool {
+    let id = &job.authorization.id;
+    match services.store.validation_is_over(id, services.now()).await {
+        Ok(false) => return false,
+        Ok(true) => {}
+        Err(error) => {
+            tracing::warn!(%error, authorization = %id, "it is not known whether a validation is still wanted");
+            return false;
+        }
+    }
+    let detail =
+        "this was not validated to the end, since the order that it was for has ended; place a new order";
+    let problem = Problem::new(ProblemType::Unauthorized, detail);
+    let expires_at = job.authorization.expires_at;
+    match services.store.finish_validation(job, Err(&problem), expires_at, services.now()).await {
+        Ok(true) => {
+            let kind = job.authorization.attempted.map_or("", ChallengeType::as_str);
+            metrics::counter!("chancery_validations_total", "type" => kind, "result" => "over").increment(1);
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, authorization = %id, "a useless validation was not ended yet"),
+    }
+    true
+}
+
 /// Validates, and records the result if the lease still holds.
 pub async fn run(services: Arc<Services>, job: ValidationJob) {
     let held = Held::Validation(&job);
@@ -36,7 +70,10 @@ pub async fn run(services: Arc<Services>, job: ValidationJob) {
                 held.hand_back(&services).await;
                 false
             }
-            () = held.keep(&services) => false,
+            () = held.keep(&services) => {
+                end_if_over(&services, &job).await;
+                false
+            }
             spared = work(&services, &job, kind, turn) => spared,
         }
     });

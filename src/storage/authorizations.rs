@@ -16,6 +16,38 @@ use crate::acme::identifier::Identifier;
 use crate::acme::problem::Problem;
 use crate::acme::time::Timestamp;
 
+/// Whether every order that an authorization is for has ended: it expired, or cannot become ready any more. Never of an
+/// authorization that no order has (RFC 8555 §7.4.1).
+macro_rules! is_over {
+    ($id:literal, $now:literal) => {
+        concat!(
+            "(EXISTS (SELECT 1 FROM order_authorizations l WHERE l.authorization_id = ",
+            $id,
+            ") AND NOT EXISTS (SELECT 1 FROM order_authorizations l JOIN orders o ON o.id = l.order_id \
+              WHERE l.authorization_id = ",
+            $id,
+            " AND (o.progress = 'open' AND o.expires_at > ",
+            $now,
+            ") IS TRUE AND NOT EXISTS (SELECT 1 FROM order_authorizations s JOIN authorizations y ON y.id = s.authorization_id \
+              WHERE s.order_id = o.id AND (y.outcome NOT IN ('pending', 'valid') OR y.expires_at <= ",
+            $now,
+            ") IS TRUE)))"
+        )
+    };
+}
+
+/// The next account, in the order of their ids, with a validation by type $1 that waited at $3.
+macro_rules! next_account {
+    ($after:literal) => {
+        concat!(
+            "(SELECT z.account_id FROM authorizations z WHERE z.outcome = 'pending' AND z.attempted = $1 \
+              AND z.lease_until IS NOT NULL AND (z.lease_until < $3) IS TRUE AND z.account_id > ",
+            $after,
+            " ORDER BY z.account_id LIMIT 1)"
+        )
+    };
+}
+
 // The state that a change expects is said as one truth value, so that the row is looked for by its key alone. Said term
 // by term, it is a way through a partial index too, and a session that plans while the table is small may take that way
 // for good: it then reads every authorization that is open.
@@ -25,8 +57,10 @@ statements! {
         lease_until = $6, claims = 1, charged = $8 \
         WHERE id = $1 \
         AND (account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7) IS TRUE RETURNING id";
+    /// Not where all orders that it is for have ended: nobody wants to know any more.
     RENEW_VALIDATION = "UPDATE authorizations SET lease_until = $3 \
-        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
+        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' AND NOT ", is_over!("$1", "$4"), " RETURNING id";
+    VALIDATION_IS_OVER = "SELECT z.id FROM authorizations z WHERE z.id = $1 AND ", is_over!("$1", "$2");
     /// Not counted as a claim: whoever hands a job back has not died of it. It waits from now on, behind those that do.
     HAND_BACK_VALIDATION = "UPDATE authorizations SET lease_until = $3, claims = claims - 1 \
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
@@ -36,8 +70,14 @@ statements! {
     DEACTIVATE_AUTHORIZATION = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
         lease_until = NULL WHERE id = $1 \
         AND (account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3) IS TRUE RETURNING id";
-    COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(lease_until) FROM authorizations z \
-        WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 AND z.expires_at > $1";
+    /// No more than $2 are counted, those first that have waited longest.
+    COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(x.lease_until) FROM (SELECT z.lease_until FROM authorizations z \
+        WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 AND z.expires_at > $1 \
+        ORDER BY z.lease_until LIMIT $2) x";
+    /// From one account to the next by the index, however many jobs each has.
+    ACCOUNTS_WITH_VALIDATIONS = "WITH RECURSIVE found (account_id, number) AS (SELECT ", next_account!("$2"), ", \
+        CAST(1 AS BIGINT) UNION ALL SELECT ", next_account!("x.account_id"), ", x.number + 1 FROM found x \
+        WHERE x.account_id IS NOT NULL AND x.number < $4) SELECT x.account_id FROM found x WHERE x.account_id IS NOT NULL";
 }
 
 /// The statements whose changes are events.
@@ -48,16 +88,20 @@ pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[
     (DEACTIVATE_AUTHORIZATION, None),
 ];
 
+/// As many waiting jobs are counted at most, so that to count costs the same however many there are.
+pub const MOST_COUNTED: i64 = 1000;
+
 const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_value, wildcard, outcome, expires_at, token, \
     challenge_types, attempted, validated_at, error, created_at, key_thumbprint, claims, charged";
 
-/// Takes jobs whose lease has run out or was handed back, those first that nobody has had for longest.
+/// Takes an account's jobs whose lease has run out or was handed back, those first that nobody has had for longest.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
     let lock = if dialect == Dialect::Postgres { dialect::SKIP_LOCKED } else { "" };
     format!(
         "-- CLAIM_VALIDATIONS\nUPDATE authorizations SET lease_token = $1, lease_until = $2, claims = claims + 1 \
-         WHERE id IN (SELECT id FROM authorizations WHERE outcome = 'pending' AND attempted IS NOT NULL \
-         AND lease_until < $3 AND expires_at > $3 ORDER BY lease_until LIMIT $4{lock}) RETURNING {CLAIMED}"
+         WHERE id IN (SELECT id FROM authorizations WHERE outcome = 'pending' AND attempted = $5 AND account_id = $6 \
+         AND lease_until IS NOT NULL AND (lease_until < $3 AND expires_at > $3) IS TRUE \
+         ORDER BY lease_until LIMIT $4{lock}) RETURNING {CLAIMED}"
     )
 }
 
@@ -116,27 +160,52 @@ impl Store {
         self.write_audited(BEGIN_VALIDATION, values, event).await
     }
 
-    /// Takes at most `limit` jobs whose lease ran out before `now`.
+    /// Accounts that have validations by a challenge type waiting, at most `limit`, in the order of their ids from `after` on.
+    pub async fn accounts_with_validations(
+        &self,
+        kind: ChallengeType,
+        after: &str,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<AccountId>, StorageError> {
+        let values = parameters![kind.as_str(), after, now, limit];
+        accounts(&self.read(ACCOUNTS_WITH_VALIDATIONS, values).await?, "authorizations")
+    }
+
+    /// Takes at most `limit` of an account's jobs by a challenge type whose lease ran out before `now`.
     pub async fn claim_validations(
         &self,
+        kind: ChallengeType,
+        account: &AccountId,
         now: Timestamp,
         until: Timestamp,
         limit: i64,
     ) -> Result<Vec<ValidationJob>, StorageError> {
         let lease = LeaseToken::new();
-        let values = parameters![&lease, until, now, limit];
+        let values = parameters![&lease, until, now, limit, kind.as_str(), account];
         let rows = self.write(claim_statement(self.dialect), values).await?;
         rows.iter().map(|row| claimed(row, &lease)).collect()
     }
 
-    /// Moves the end of a lease; `false` if it was lost, which means that the work must stop.
+    /// Moves the end of a lease; `false` if it was lost, or if the work has become useless (see
+    /// [`Store::validation_is_over`]): it must stop.
     pub async fn renew_validation(
         &self,
         id: &AuthorizationId,
         lease: &LeaseToken,
         until: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StorageError> {
-        Ok(!self.write(RENEW_VALIDATION, parameters![id, lease, until]).await?.is_empty())
+        Ok(!self.write(RENEW_VALIDATION, parameters![id, lease, until, now]).await?.is_empty())
+    }
+
+    /// Whether every order that an authorization is for has ended without it.
+    pub async fn validation_is_over(
+        &self,
+        id: &AuthorizationId,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
+        Ok(!self.read(VALIDATION_IS_OVER, parameters![id, now]).await?.is_empty())
     }
 
     /// Ends a lease `now`, so that any replica may take the job from then on; `false` if it was lost.
@@ -216,13 +285,22 @@ impl Store {
         self.write_audited(orders::INSERT_AUTHORIZATION, values, event).await.map(|_| ())
     }
 
-    /// How many validation jobs wait for a replica, and since when the oldest does.
+    /// How many validation jobs wait for a replica, counted up to [`MOST_COUNTED`], and since when the oldest does.
     pub async fn waiting_validations(
         &self,
         now: Timestamp,
     ) -> Result<(i64, Option<Timestamp>), StorageError> {
-        waiting(&self.read(COUNT_VALIDATIONS, parameters![now]).await?)
+        waiting(&self.read(COUNT_VALIDATIONS, parameters![now, MOST_COUNTED]).await?)
     }
+}
+
+/// Reads a column of account ids.
+pub(super) fn accounts(rows: &[AnyRow], table: &'static str) -> Result<Vec<AccountId>, StorageError> {
+    let read = |row: &AnyRow| -> Result<AccountId, StorageError> {
+        let id: String = row.try_get(0)?;
+        AccountId::parse(&id).ok_or(StorageError::Corrupt { table, column: "account_id", row: id })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Reads what the counting statements answer.

@@ -50,6 +50,18 @@ macro_rules! finish_order {
     };
 }
 
+/// The next account, in the order of their ids, with an issuance that waited at $2.
+macro_rules! next_account {
+    ($after:literal) => {
+        concat!(
+            "(SELECT o.account_id FROM orders o WHERE o.progress = 'processing' AND o.lease_until IS NOT NULL \
+              AND (o.lease_until < $2) IS TRUE AND o.account_id > ",
+            $after,
+            " ORDER BY o.account_id LIMIT 1)"
+        )
+    };
+}
+
 statements! {
     // Only an order in `processing` has a lease's token, so the token is the state that is expected. Saying `processing` as
     // well would let Postgres read the whole index of the jobs, which is short on the day when the plan is made.
@@ -64,8 +76,14 @@ statements! {
     END_ORDER = "UPDATE orders SET progress = 'invalid', error = $3 \
         WHERE id = $1 AND (account_id = $2 AND progress = 'open' AND expires_at > $4) IS TRUE RETURNING id";
     RESERVATION = "SELECT ", certificate_columns!(), " FROM certificates c WHERE c.order_id = $1";
-    COUNT_ISSUANCES = "SELECT COUNT(*), MIN(lease_until) FROM orders o \
-        WHERE o.progress = 'processing' AND o.lease_until < $1 AND o.expires_at > $1";
+    /// No more than $2 are counted, those first that have waited longest.
+    COUNT_ISSUANCES = "SELECT COUNT(*), MIN(x.lease_until) FROM (SELECT o.lease_until FROM orders o \
+        WHERE o.progress = 'processing' AND o.lease_until < $1 AND o.expires_at > $1 \
+        ORDER BY o.lease_until LIMIT $2) x";
+    /// From one account to the next by the index, however many jobs each has.
+    ACCOUNTS_WITH_ISSUANCES = "WITH RECURSIVE found (account_id, number) AS (SELECT ", next_account!("$1"), ", \
+        CAST(1 AS BIGINT) UNION ALL SELECT ", next_account!("x.account_id"), ", x.number + 1 FROM found x \
+        WHERE x.account_id IS NOT NULL AND x.number < $3) SELECT x.account_id FROM found x WHERE x.account_id IS NOT NULL";
 }
 
 const BEGIN_ORDER: &str = concat!("-- BEGIN_ORDER\n", begin_order!("$3", "$4", "$5", "$6", "$7", "$8"));
@@ -114,13 +132,13 @@ fn finish_statement() -> String {
 /// The statements whose changes are events; `postgres_statements` has more of them.
 pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[(FAIL_ISSUANCE, None), (END_ORDER, None)];
 
-/// Takes issuance jobs whose lease has run out or was handed back, those first that nobody has had for longest.
+/// Takes an account's issuance jobs whose lease has run out or was handed back, those first that nobody has had for longest.
 pub(super) fn claim_statement(dialect: Dialect) -> String {
     let lock = if dialect == Dialect::Postgres { dialect::SKIP_LOCKED } else { "" };
     format!(
         "-- CLAIM_ISSUANCES\nUPDATE orders SET lease_token = $1, lease_until = $2, claims = claims + 1 \
-         WHERE id IN (SELECT id FROM orders WHERE progress = 'processing' AND lease_until < $3 AND expires_at > $3 \
-         ORDER BY lease_until LIMIT $4{lock}) RETURNING id, claims"
+         WHERE id IN (SELECT id FROM orders WHERE progress = 'processing' AND account_id = $5 \
+         AND lease_until IS NOT NULL AND (lease_until < $3 AND expires_at > $3) IS TRUE ORDER BY lease_until LIMIT $4{lock}) RETURNING id, claims"
     )
 }
 
@@ -277,15 +295,27 @@ impl Store {
         self.write_audited(END_ORDER, values, event).await
     }
 
-    /// Takes at most `limit` issuance jobs whose lease ran out before `now`.
+    /// Accounts that have issuances waiting, at most `limit`, in the order of their ids from `after` on.
+    pub async fn accounts_with_issuances(
+        &self,
+        after: &str,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<AccountId>, StorageError> {
+        let values = parameters![after, now, limit];
+        authorizations::accounts(&self.read(ACCOUNTS_WITH_ISSUANCES, values).await?, "orders")
+    }
+
+    /// Takes at most `limit` of an account's issuance jobs whose lease ran out before `now`.
     pub async fn claim_issuances(
         &self,
+        account: &AccountId,
         now: Timestamp,
         until: Timestamp,
         limit: i64,
     ) -> Result<Vec<IssuanceJob>, StorageError> {
         let lease = LeaseToken::new();
-        let values = parameters![&lease, until, now, limit];
+        let values = parameters![&lease, until, now, limit, account];
         let rows = self.write(claim_statement(self.dialect), values).await?;
         let read = |row: &AnyRow| -> Result<IssuanceJob, StorageError> {
             let id: String = row.try_get(0)?;
@@ -323,8 +353,10 @@ impl Store {
         rows.first().map_or(Ok(None), |row| row::certificate(row, 0))
     }
 
-    /// How many issuance jobs wait for a replica, and since when the oldest does.
+    /// How many issuance jobs wait for a replica, counted as far as validations are, and since when the oldest does.
     pub async fn waiting_issuances(&self, now: Timestamp) -> Result<(i64, Option<Timestamp>), StorageError> {
-        authorizations::waiting(&self.read(COUNT_ISSUANCES, parameters![now]).await?)
+        authorizations::waiting(
+            &self.read(COUNT_ISSUANCES, parameters![now, authorizations::MOST_COUNTED]).await?,
+        )
     }
 }

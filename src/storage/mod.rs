@@ -35,7 +35,7 @@ use sqlx::any::AnyRow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 pub use audit::Trail;
-pub use authorizations::ValidationJob;
+pub use authorizations::{MOST_COUNTED, ValidationJob};
 pub use blocked_keys::Compromised;
 pub use certificates::IssuedCertificate;
 pub use crls::Crl;
@@ -66,6 +66,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "charged", include_str!("../../migrations/0008_charged.sql")),
     (9, "blocked_keys", include_str!("../../migrations/0009_blocked_keys.sql")),
     (10, "certificates_by_key", include_str!("../../migrations/0010_certificates_by_key.sql")),
+    (11, "validations_waiting", include_str!("../../migrations/0011_validations_waiting.sql")),
+    (12, "issuances_waiting", include_str!("../../migrations/0012_issuances_waiting.sql")),
 ];
 
 /// What follows a migration on Postgres.

@@ -3,6 +3,7 @@
 
 mod leader;
 mod sweeper;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::acme::time::{FleetClock, Timestamp};
-use crate::service::{ServiceError, Services, blocked_keys, crls, finalize, limits, validate};
+use crate::acme::time::FleetClock;
+use crate::service::{ServiceError, Services, blocked_keys, crls, limits};
 use crate::storage::Replica;
 
 pub use sweeper::{Retention, lag};
-
-/// How many issuances one look takes.
-const ISSUANCES_PER_LOOK: i64 = 16;
 
 /// A difference to the database's clock above which an operator should know (I-5).
 const LARGE_OFFSET: Duration = Duration::from_secs(2);
@@ -60,7 +58,7 @@ pub async fn run(
     let election = candidate.run(stop.clone());
     let sweeping = sweeper::Sweeper::new(&services, config.retention, terms).run(config.sweep_interval);
     let announcing = leader::announce(&services, config.replica.clone(), stop.clone());
-    let jobs = every(config.tick, &stop, || take_over(&services));
+    let jobs = takeover::run(&services, config.tick, &stop);
     let clocks = keep_time(&services, &clock, &stop);
     let overrides = every(OVERRIDES_TICK, &stop, || limits::refresh_overrides(&services));
     let lists = async {
@@ -119,40 +117,6 @@ async fn revoke_by_keys(services: &Services, tick: Duration, stop: &Cancellation
             false
         });
     }
-}
-
-/// Takes jobs that no replica holds, no more than can run now.
-async fn take_over(services: &Arc<Services>) -> Result<(), ServiceError> {
-    let now = services.now();
-    let until = now.plus(services.settings.lease);
-    let waiting = services.store.waiting_validations(now).await?;
-    report("validation", waiting, now);
-    if waiting.0 > 0 {
-        let free =
-            i64::try_from(services.jobs.validations(crate::acme::challenge::ChallengeType::Http01).free())
-                .unwrap_or(i64::MAX)
-                .min(64);
-        for job in services.store.claim_validations(now, until, free).await? {
-            metrics::counter!("chancery_jobs_taken_over_total", "kind" => "validation").increment(1);
-            services.jobs.spawn("validation", validate::run(Arc::clone(services), job));
-        }
-    }
-    let waiting = services.store.waiting_issuances(now).await?;
-    report("issuance", waiting, now);
-    if waiting.0 > 0 {
-        for job in services.store.claim_issuances(now, until, ISSUANCES_PER_LOOK).await? {
-            metrics::counter!("chancery_jobs_taken_over_total", "kind" => "issuance").increment(1);
-            services.jobs.spawn("issuance", finalize::resume(Arc::clone(services), job));
-        }
-    }
-    Ok(())
-}
-
-fn report(kind: &'static str, (waiting, oldest): (i64, Option<Timestamp>), now: Timestamp) {
-    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-    metrics::gauge!("chancery_jobs_waiting", "kind" => kind).set(waiting as f64);
-    let age = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
-    metrics::gauge!("chancery_jobs_oldest_seconds", "kind" => kind).set(age.as_secs_f64());
 }
 
 /// Compares the clocks every few seconds; at once when this machine's wall clock and its steady one have come apart, for
