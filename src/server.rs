@@ -181,6 +181,7 @@ fn network(config: &Config) -> Result<Network, StartError> {
         refuse_networks: validation.refuse_networks.clone(),
         local_names: validation.local_names,
         http_timeout: validation.timeout,
+        connections_per_target: validation.per_target,
         ..NetworkConfig::default()
     };
     Ok(Network::new(settings)?)

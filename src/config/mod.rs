@@ -190,6 +190,8 @@ pub struct Validation {
     pub tlsalpn01_concurrency: usize,
     /// How many of one account, by each.
     pub per_account: usize,
+    /// How many connections to one address at once.
+    pub per_target: usize,
     /// Whether names below `localhost` are this machine.
     pub local_names: bool,
 }

@@ -175,6 +175,7 @@ pub const SETTINGS: &[Setting] = &[
     row("validation", "dns01_concurrency", Count(1, 65536), Derived("validation.concurrency"), "How many by dns-01."),
     row("validation", "tlsalpn01_concurrency", Count(1, 65536), Derived("validation.concurrency"), "How many by tls-alpn-01."),
     row("validation", "per_account", Count(1, 65536), Text("16"), "How many validations of one account, by one challenge type, this replica runs at once. More wait for their turn; accounts take turns."),
+    row("validation", "per_target", Count(1, 65536), Text("32"), "How many connections to one address, of IPv6 to one /64, this replica has open at once for validations."),
     row("validation", "local_names", Boolean, Text("false"), "Whether names below `localhost` are this machine, and may be validated (RFC 6761 §6.3); their TXT records are asked of dns_servers, where named. For trying out."),
     row("caa", "identities", Names { suffixes: false }, Derived("the host of external_url"), "The issuer names that CAA records may name for us."),
     row("caa", "check", Boolean, Text("true"), "Whether CAA records are asked for (RFC 8659)."),

@@ -12,6 +12,7 @@ use crate::acme::identifier::Identifier;
 use crate::network::Network;
 use crate::network::dns::{self, DnsError};
 use crate::network::guard::Refused;
+use crate::network::targets::Place;
 
 /// How many addresses of each family are tried.
 const TRIES_PER_FAMILY: usize = 2;
@@ -70,21 +71,26 @@ pub struct Connection {
     pub stream: TcpStream,
     /// The address connected to.
     pub address: SocketAddr,
+    /// Its place among the connections to that target, to be kept for as long as the stream.
+    pub place: Place,
 }
 
 impl Network {
-    /// Connects to one address within `connect_timeout`, if it is permitted; `name_is_local` as for
+    /// Connects to one address within `connect_timeout`, if it is permitted and has not too many connections already; `name_is_local` as for
     /// [`Network::permits`].
     pub async fn connect(
         &self,
         address: IpAddr,
         port: u16,
         name_is_local: bool,
-    ) -> Result<TcpStream, ConnectError> {
+    ) -> Result<Connection, ConnectError> {
         self.permits(address, name_is_local)?;
         let target = SocketAddr::new(address, port);
+        let Some(place) = self.targets.place(address).await else {
+            return Err(ConnectError::Unreachable(vec![(target, "too many connections to it are open")]));
+        };
         let why = match tokio::time::timeout(self.config.connect_timeout, TcpStream::connect(target)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => return Ok(Connection { stream, address: target, place }),
             Err(_) => "timed out",
             Ok(Err(error)) => match error.kind() {
                 ErrorKind::ConnectionRefused => "connection refused",
@@ -109,7 +115,7 @@ impl Network {
         let mut failures = Vec::new();
         for address in chosen(&permitted) {
             match self.connect(address, port, local).await {
-                Ok(stream) => return Ok(Connection { stream, address: SocketAddr::new(address, port) }),
+                Ok(connection) => return Ok(connection),
                 Err(ConnectError::Unreachable(tries)) => failures.extend(tries),
                 Err(other) => return Err(other),
             }

@@ -147,7 +147,7 @@ impl Network {
     async fn get(&self, progress: &mut Progress) -> Result<(Response, SocketAddr), FetchFailure> {
         (progress.phase, progress.address) = ("connecting", None);
         let url = progress.url.clone();
-        let Connection { stream, address } = self.connect_host(&url.host, url.port).await?;
+        let Connection { stream, address, place: _place } = self.connect_host(&url.host, url.port).await?;
         progress.address = Some(address);
         if !url.https {
             progress.phase = "waiting for the answer";

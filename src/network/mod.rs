@@ -8,6 +8,7 @@ pub mod dns;
 pub(crate) mod fakes;
 pub mod fetch;
 pub mod guard;
+pub mod targets;
 pub mod tls;
 pub mod url;
 
@@ -22,6 +23,7 @@ use thiserror::Error;
 use crate::network::answer::CaaRecord;
 use crate::network::dns::{DnsError, Resolver};
 use crate::network::guard::{Guard, Refused};
+use crate::network::targets::Targets;
 
 /// How the outside world is reached.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct NetworkConfig {
     pub dns_timeout: Duration,
     /// How long one TCP connection may take to come about.
     pub connect_timeout: Duration,
+    /// How many connections to one address (of IPv6: to one /64) are open at once.
+    pub connections_per_target: usize,
     /// How long one validation over TCP may take as a whole: look-up, connection, TLS, redirects and body included.
     pub http_timeout: Duration,
     /// Networks that may be connected to though they are refused by default (see [`guard`]).
@@ -48,6 +52,7 @@ impl Default for NetworkConfig {
             dns_servers: Vec::new(),
             dns_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),
+            connections_per_target: 32,
             http_timeout: Duration::from_secs(10),
             allow_networks: Vec::new(),
             refuse_networks: Vec::new(),
@@ -76,6 +81,7 @@ pub struct Network {
     guard: Guard,
     resolver: Resolver,
     https: Arc<ClientConfig>,
+    targets: Arc<Targets>,
 }
 
 impl Network {
@@ -84,7 +90,8 @@ impl Network {
         let guard = Guard::new(config.allow_networks.clone(), config.refuse_networks.clone());
         let resolver = Resolver::new(&config.dns_servers, config.dns_timeout)?;
         let https = tls::client_config(&[])?;
-        Ok(Self { config, guard, resolver, https })
+        let targets = Arc::new(Targets::new(config.connections_per_target));
+        Ok(Self { config, guard, resolver, https, targets })
     }
 
     /// The bounds and rules that this was made with.

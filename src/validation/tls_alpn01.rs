@@ -45,7 +45,10 @@ async fn handshake(
     let Some((config, server_name)) = prepared else {
         return Verdict::invalid(ProblemType::Tls, format!("{identifier} cannot be sent as SNI"));
     };
-    let Connection { stream, address } = match network.connect_host(&Host::from(identifier), port).await {
+    let Connection { stream, address, place: _place } = match network
+        .connect_host(&Host::from(identifier), port)
+        .await
+    {
         Ok(connection) => connection,
         Err(error) => return Verdict::unreached(&error, format!("tls-alpn-01 for {identifier}: {error}")),
     };

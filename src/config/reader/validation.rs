@@ -35,6 +35,7 @@ impl Reader {
             dns01_concurrency: concurrency("validation.dns01_concurrency"),
             tlsalpn01_concurrency: concurrency("validation.tlsalpn01_concurrency"),
             per_account: self.count("validation.per_account"),
+            per_target: self.count("validation.per_target"),
             local_names: self.flag("validation.local_names"),
         }
     }
