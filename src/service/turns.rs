@@ -1,6 +1,6 @@
-//! Turns: how many jobs of a kind run at once, in fair shares. Accounts take turns whatever each of them has waiting, none has
-//! more than its share at work, and none more than there are places left: the fewer these are, the fewer may one account
-//! hold, so that whoever comes next finds one at once, however slow the others' work is. Repetitions let first tries pass.
+//! Turns: how many jobs of a kind run at once, in fair shares. Accounts take turns whatever each of them has waiting, and none
+//! has more than its share at work. The last places are for accounts that have nothing at work, so that whoever comes next
+//! finds one at once, however slow the others' work is. Repetitions let first tries pass.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,9 @@ use crate::acme::id::AccountId;
 
 /// How many jobs of one account may wait here, in shares of it. More wait in the store, where they cost no memory.
 const MOST_WAITING: usize = 16;
+
+/// One place of so many is for accounts that have nothing at work.
+const NEWCOMERS: usize = 4;
 
 /// While both wait, one turn of so many is a repetition's, so that it is not put off for ever.
 const REPETITION_EACH: u64 = 4;
@@ -30,8 +33,17 @@ pub struct Turns(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    share: usize,
+    bound: Bound,
     state: Mutex<State>,
+}
+
+/// What one account may have at work.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// At most.
+    share: usize,
+    /// No second one while no more places than this are free.
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -84,7 +96,8 @@ impl Turns {
             accounts: HashMap::new(),
             rounds: [VecDeque::new(), VecDeque::new()],
         };
-        Self(Arc::new(Shared { share: share.clamp(1, at_once.max(1)), state: Mutex::new(state) }))
+        let bound = Bound { share: share.clamp(1, at_once.max(1)), kept: at_once / NEWCOMERS };
+        Self(Arc::new(Shared { bound, state: Mutex::new(state) }))
     }
 
     /// Waits for a turn; `None` at once where too many of the account's first tries wait.
@@ -108,7 +121,7 @@ impl Turns {
     pub fn room(&self, account: &AccountId) -> usize {
         let held =
             self.0.lock().accounts.get(account).map_or(0, |account| account.running + account.waiting());
-        if held >= self.0.share { 0 } else { 2 * self.0.share - held }
+        if held >= self.0.bound.share { 0 } else { 2 * self.0.bound.share - held }
     }
 }
 
@@ -154,13 +167,13 @@ impl Shared {
         let mut state = self.lock();
         let ticket = state.next_ticket;
         let account = state.accounts.entry(id.clone()).or_default();
-        if which == Try::First && account.waiting() >= MOST_WAITING * self.share {
+        if which == Try::First && account.waiting() >= MOST_WAITING * self.bound.share {
             return None;
         }
         account.waiting[which as usize].insert(ticket, granted);
         state.next_ticket += 1;
         state.enter_round(id, which);
-        state.give_turns(self.share);
+        state.give_turns(self.bound);
         Some(Waiting { of: self, account: id, which, ticket, taken: false })
     }
 
@@ -172,7 +185,7 @@ impl Shared {
         }
         state.enter_round(id, Try::First);
         state.enter_round(id, Try::Repetition);
-        state.give_turns(self.share);
+        state.give_turns(self.bound);
         state.forget_if_idle(id);
     }
 }
@@ -187,14 +200,14 @@ impl State {
         }
     }
 
-    fn give_turns(&mut self, share: usize) {
+    fn give_turns(&mut self, bound: Bound) {
         while self.free > 0 {
             let order = if (self.given + 1).is_multiple_of(REPETITION_EACH) {
                 [Try::Repetition, Try::First]
             } else {
                 [Try::First, Try::Repetition]
             };
-            if !order.into_iter().any(|which| self.give_one(which, share)) {
+            if !order.into_iter().any(|which| self.give_one(which, bound)) {
                 return;
             }
             self.free -= 1;
@@ -203,8 +216,8 @@ impl State {
     }
 
     /// Gives a turn to the next account of a round that may have one; whether there was such.
-    fn give_one(&mut self, which: Try, share: usize) -> bool {
-        let most = share.min(self.free);
+    fn give_one(&mut self, which: Try, bound: Bound) -> bool {
+        let most = if self.free > bound.kept { bound.share } else { 1 };
         let mut at = 0;
         while let Some(id) = self.rounds[which as usize].get(at) {
             let Some(account) = self.accounts.get_mut(id) else {

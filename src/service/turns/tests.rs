@@ -66,23 +66,26 @@ fn accounts_take_turns_however_many_jobs_each_has() {
 }
 
 #[test]
-fn the_fewer_places_are_left_the_fewer_one_account_may_hold() {
+fn the_last_places_are_for_accounts_that_have_nothing_at_work() {
     let turns = Turns::new(8, 8);
-    let accounts: Vec<_> = std::iter::repeat_with(AccountId::new).take(6).collect();
+    let accounts: Vec<_> = std::iter::repeat_with(AccountId::new).take(4).collect();
     let mut jobs = Jobs::new();
     for _ in 0..8 {
         jobs.ask(&turns, "first", &accounts[0], Try::First);
     }
-    assert_eq!((jobs.names().len(), turns.free()), (4, 4));
-    // Whoever comes finds a place.
-    for account in &accounts[1..5] {
+    assert_eq!((jobs.names().len(), turns.free()), (6, 2));
+    // Whoever comes finds a place, one.
+    for account in &accounts[1..3] {
         jobs.ask(&turns, "next", account, Try::First);
         jobs.ask(&turns, "next", account, Try::First);
-        assert_eq!(jobs.names().last(), Some(&"next"));
     }
-    // With none left, turns go to those that have none, and only then to those that have some.
-    jobs.ask(&turns, "last", &accounts[5], Try::First);
+    assert_eq!((jobs.names()[6..].to_vec(), turns.free()), (vec!["next", "next"], 0));
+    // With none left, the next turn is that of an account without one.
+    jobs.ask(&turns, "last", &accounts[3], Try::First);
     assert_eq!(jobs.end_one(), ["last"]);
+    // Those who have one wait until more are free than are kept.
+    assert_eq!([jobs.end_one(), jobs.end_one()], [[""; 0], [""; 0]]);
+    assert_eq!((jobs.end_one(), turns.free()), (vec!["first"], 2));
 }
 
 #[test]
