@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TRANSFER_ENCODING,
+};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -21,6 +23,9 @@ use crate::Failure;
 use crate::settings::PREFIX;
 
 static REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
+
+/// Where Pebble has its directory.
+const DIRECTORY: &str = "/dir";
 
 #[derive(Clone)]
 struct Front {
@@ -64,19 +69,48 @@ async fn ask(chancery: SocketAddr, mut request: Request) -> Result<Response, Fai
         request.headers_mut().insert(HOST, host);
     }
     request.headers_mut().remove(CONNECTION);
+    // POST-as-GET of the directory is signed for `/dir`, which Chancery does not know. It is public: a GET shows the same,
+    // and all that a POST has beside it is a nonce.
+    let mut nonce = None;
+    if request.method() == Method::POST && request.uri().path() == DIRECTORY {
+        request = get(request);
+        let asked = http::Request::head(format!("{PREFIX}/new-nonce")).body(Body::empty())?;
+        let answer = sender.send_request(asked).await?;
+        nonce = answer.headers().get(&REPLAY_NONCE).cloned();
+        sender.ready().await?;
+    }
     *request.uri_mut() = target(request.uri());
     *request.version_mut() = http::Version::HTTP_11;
     let mut response = sender.send_request(request).await?;
     for name in [CONNECTION, TRANSFER_ENCODING] {
         response.headers_mut().remove(name);
     }
+    if let Some(nonce) = nonce {
+        add_nonce(response.headers_mut(), nonce);
+    }
     Ok(response.map(Body::new))
+}
+
+/// A GET of what the request POSTs to.
+fn get(request: Request) -> Request {
+    let (mut head, _) = request.into_parts();
+    head.method = Method::GET;
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING] {
+        head.headers.remove(name);
+    }
+    Request::from_parts(head, Body::empty())
+}
+
+/// An answer with a nonce is kept by nobody (RFC 8555 §6.5.1).
+fn add_nonce(headers: &mut HeaderMap, nonce: HeaderValue) {
+    headers.insert(&REPLAY_NONCE, nonce);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// Where Chancery has what Pebble has at `uri`.
 fn target(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if path.path() != "/dir" {
+    if path.path() != DIRECTORY {
         return path.into();
     }
     let query = path.query().map(|query| format!("?{query}")).unwrap_or_default();

@@ -56,13 +56,6 @@ impl Plan {
         configuration: &Configuration,
         environment: &Environment,
     ) -> Result<Self, Failure> {
-        if let Some(url) = configuration.ocsp.as_deref().filter(|url| !url.is_empty()) {
-            return Err(format!(
-                "ocspResponderURL {url:?} is not honoured: Chancery's certificates name a CRL and no \
-                                OCSP responder; leave it empty"
-            )
-            .into());
-        }
         let keys = match configuration.key_algorithm.as_deref() {
             None | Some("" | "rsa") => Keys::Rsa,
             Some("ecdsa") => Keys::Ecdsa,
@@ -107,6 +100,10 @@ fn remarks(configuration: &Configuration, environment: &Environment) -> Vec<Stri
             .to_owned(),
         format!("{}% of nonces are spoiled on their way to the client", environment.spoiled_nonces),
     ];
+    if configuration.ocsp.as_deref().is_some_and(|url| !url.is_empty()) {
+        remarks
+            .push("ocspResponderURL has no effect: certificates name a CRL and no OCSP responder".to_owned());
+    }
     if configuration.retry_after.is_some() {
         remarks.push("retryAfter has no effect: Chancery says by itself when to come back".to_owned());
     }
@@ -255,10 +252,9 @@ mod tests {
 
     #[test]
     fn what_chancery_does_not_have_is_refused() {
-        let ocsp = Configuration { ocsp: Some("http://a".to_owned()), ..configuration() };
         let algorithm = Configuration { key_algorithm: Some("dsa".to_owned()), ..configuration() };
         let nowhere = Configuration { listen: "localhost".to_owned(), ..configuration() };
-        for (wrong, part) in [(ocsp, "ocspResponderURL"), (algorithm, "\"dsa\""), (nowhere, "has no port")] {
+        for (wrong, part) in [(algorithm, "\"dsa\""), (nowhere, "has no port")] {
             let text = plan(&wrong, &[]).unwrap_err().to_string();
             assert!(text.contains(part), "{text}");
         }

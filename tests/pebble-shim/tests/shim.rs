@@ -24,6 +24,7 @@ fn by_http(shim: &Shim) -> [String; 3] {
 #[test]
 fn the_directory_is_where_pebble_has_it_and_answers_are_chancerys() {
     let profiles = |configuration: &mut Value| {
+        configuration["ocspResponderURL"] = json!("http://127.0.0.1:4002");
         configuration["profiles"] = json!({"default": {"description": "The first"}, "short": {"description": "Short", "validityPeriod": 60}});
     };
     let shim = Shim::start(profiles, &[NO_SPOILED_NONCES], &[]);
@@ -39,6 +40,24 @@ fn the_directory_is_where_pebble_has_it_and_answers_are_chancerys() {
         for line in ["replay-nonce: ", "cache-control: no-store", "link: <"] {
             assert!(head.contains(line), "no {line} in {head}");
         }
+    }
+    // POST-as-GET shows the same (RFC 8555 §6.3), with a nonce.
+    for version in ["--http1.1", "--http2"] {
+        let post = [
+            version,
+            "--fail",
+            "--include",
+            "--header",
+            "content-type: application/jose+json",
+            "--data",
+            "{}",
+            &url,
+        ];
+        let shown = shim.curl(&post);
+        let (head, body) = shown.split_once("\r\n\r\n").unwrap();
+        assert_eq!(serde_json::from_str::<Value>(body).unwrap(), directory);
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains("replay-nonce: ") && head.contains("cache-control: no-store"), "{head}");
     }
     // Problems come through with their media type and, since it is a POST, a nonce.
     let problem = shim.curl(&["--include", "--request", "POST", directory["newOrder"].as_str().unwrap()]);
@@ -182,9 +201,6 @@ fn what_chancery_does_not_have_is_refused_at_the_start() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let ocsp =
-        refused(|configuration| configuration["ocspResponderURL"] = json!("http://127.0.0.1:4002"), &[]);
-    assert!(ocsp.contains("ocspResponderURL \"http://127.0.0.1:4002\" is not honoured"), "{ocsp}");
     let pages = refused(|_| (), &[("PEBBLE_WFE_ORDERS_PER_PAGE", "15")]);
     assert!(pages.contains("PEBBLE_WFE_ORDERS_PER_PAGE=15 is not honoured"), "{pages}");
     // What only Chancery can judge, it says itself.
