@@ -37,6 +37,7 @@ mod limits;
 mod migrations;
 mod nonces;
 mod obligations;
+mod octets;
 mod orders;
 mod outages;
 mod renewal;
