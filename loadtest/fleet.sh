@@ -130,7 +130,7 @@ mkdir "$folder/ca"
 
 # One account places all orders, from one address: without limits unless the caller sets them.
 for limit in NEW_ORDERS_PER_HOUR ACTIVE_ORDERS KEY_CHANGES_PER_HOUR CHALLENGE_RESPONSES_PER_HOUR NEW_ACCOUNTS_PER_HOUR \
-    FAILED_VALIDATIONS_PER_HOUR DUPLICATE_CERTIFICATES_PER_DAY; do
+    FAILED_VALIDATIONS_PER_HOUR DUPLICATE_CERTIFICATES_PER_DAY VALIDATIONS_PER_HOUR; do
     declare -x "CHANCERY_LIMITS_$limit=$(printenv "CHANCERY_LIMITS_$limit" || echo 0)"
 done
 

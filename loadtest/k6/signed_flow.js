@@ -8,8 +8,8 @@
 // every limit is multiplied (1), SUMMARY_JSON, a file for the whole summary.
 //
 // The server must not limit what this is there to exceed, or orders are refused and thresholds missed:
-// CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR=0 (its default is 100 an account; this makes 3000 of 16 accounts),
-// CHANCERY_LIMITS_ACTIVE_ORDERS=0 (5 an account) and CHANCERY_LIMITS_NEW_ACCOUNTS_PER_HOUR=0 (100 an address, ACCOUNTS of
+// CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR=0 (its default is 1000 an account; this makes 3000 of 16 accounts),
+// CHANCERY_LIMITS_ACTIVE_ORDERS=0 (300 an account) and CHANCERY_LIMITS_NEW_ACCOUNTS_PER_HOUR=0 (100 an address, ACCOUNTS of
 // them a run).
 //
 // Where the profile wants proof of control: CHALLENGE=http-01 and CHALLTESTSRV, the management URL of

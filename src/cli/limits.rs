@@ -141,7 +141,7 @@ fn key_of(limit: Limit, text: &str) -> Result<String, StartError> {
         let kind = match limit.subject() {
             Subject::Account => "an account's id or URL",
             Subject::AccountAndIdentifier => "ACCOUNT/IDENTIFIER, such as 0198…/a.example.com",
-            Subject::Address => "an IP address",
+            Subject::Address => "an IP address, or an IPv6 network of /64 or /48",
             Subject::Challenge => "a challenge's URL",
             Subject::IdentifierSet => "identifiers with commas between them",
         };
@@ -177,7 +177,7 @@ async fn show(config: &Config, text: &str) -> Result<String, StartError> {
     for (limit, key) in found {
         let of_key = |each: &&LimitOverride| each.limit == limit.name() && each.key == key;
         let own = overrides.iter().find(of_key).map(|each| each.capacity);
-        let capacity = own.unwrap_or_else(|| config.limits.capacities.of(limit));
+        let capacity = own.unwrap_or_else(|| config.limits.capacities.of(limit, &key));
         let (used, ends) = if limit.period().is_some() {
             let levels = buckets.show(&[bucket(limit, &key)]).await?;
             let level = levels.first().copied().unwrap_or_default();
@@ -258,9 +258,18 @@ mod tests {
         };
         assert_eq!(
             names(&format!("https://x/account/{account}")),
-            ["active-orders", "key-changes", "new-orders"]
+            [
+                "account-updates",
+                "active-orders",
+                "deactivations",
+                "key-changes",
+                "new-orders",
+                "revocations",
+                "validations"
+            ]
         );
-        assert_eq!(names("2001:db8::1"), ["duplicate-certificates", "new-accounts"]);
+        assert_eq!(names("2001:db8::1"), ["duplicate-certificates", "new-accounts", "refused-accounts"]);
+        assert_eq!(names("2001:db8::/48"), ["new-accounts", "refused-accounts"]);
         assert_eq!(names("a.test,b.test"), ["duplicate-certificates"]);
         assert_eq!(names(&format!("{account}/a.test")), ["failed-validations"]);
         assert!(matching("?").is_err());

@@ -188,11 +188,17 @@ pub const SETTINGS: &[Setting] = &[
     row("http", "request_timeout", span(10, 600), Text("30s"), "How long one request may take."),
     row("http", "trusted_proxies", Networks, Absent, "Networks of load balancers whose X-Forwarded-For, or PROXY protocol, says who the client is."),
     row("http", "proxy_protocol", Boolean, Text("false"), "Whether the trusted proxies begin each connection with the PROXY protocol, version 1 or 2."),
-    row("limits", "new_orders_per_hour", Count(0, MAX_CAPACITY), Text("100"), "Orders that an account may place; 0, here and below, is no limit."),
-    row("limits", "active_orders", Count(0, MAX_CAPACITY), Text("5"), "Orders of an account that may be pending, ready or processing at once."),
+    row("limits", "preset", Word(&["fleet", "strict"]), Text("fleet"), "Which defaults the limits below have. `strict`, for accounts of single machines: 100 new orders an hour, 5 active ones, 5 key changes, 60 responses. What is set by itself wins."),
+    row("limits", "new_orders_per_hour", Count(0, MAX_CAPACITY), Text("1000"), "Orders that an account may place; 0, here and below, is no limit. 100 under `strict`."),
+    row("limits", "active_orders", Count(0, MAX_CAPACITY), Text("300"), "Orders of an account that may be pending, ready or processing at once. 5 under `strict`."),
+    row("limits", "validations_per_hour", Count(0, MAX_CAPACITY), Text("5000"), "Validations that an account may start, whatever the names and however they end."),
     row("limits", "key_changes_per_hour", Count(0, MAX_CAPACITY), Text("5"), "Changes of an account's key."),
     row("limits", "challenge_responses_per_hour", Count(0, MAX_CAPACITY), Text("60"), "Responses to one challenge, repeated ones too."),
-    row("limits", "new_accounts_per_hour", Count(0, MAX_CAPACITY), Text("100"), "Accounts made from one client address; for IPv6 from one /64."),
+    row("limits", "new_accounts_per_hour", Count(0, MAX_CAPACITY), Text("100"), "Accounts made from one client address; for IPv6 from one /64, and ten times as many from one /48."),
+    row("limits", "refused_accounts_per_hour", Count(0, MAX_CAPACITY), Text("300"), "Requests for an account that are refused, by address in the same way."),
+    row("limits", "account_updates_per_hour", Count(0, MAX_CAPACITY), Text("20"), "Changes of an account's contacts."),
+    row("limits", "deactivations_per_hour", Count(0, MAX_CAPACITY), Text("1000"), "Authorizations that an account may deactivate."),
+    row("limits", "revocations_per_hour", Count(0, MAX_CAPACITY), Text("1000"), "Certificates that an account may revoke."),
     row("limits", "failed_validations_per_hour", Count(0, MAX_CAPACITY), Text("30"), "Validations that may fail for one account and identifier."),
     row("limits", "duplicate_certificates_per_day", Count(0, MAX_CAPACITY), Text("30"), "Certificates for exactly the same set of identifiers."),
     row("limits", "without_redis", Word(&["local", "refuse"]), Text("local"), "While Redis is away: `local` counts in each replica by itself, `refuse` refuses what is limited."),
@@ -260,7 +266,10 @@ mod tests {
             let fits = |row: &&Setting| row.section == "limits" && row.key == limit.setting();
             let row = SETTINGS.iter().find(fits).expect("a row for each limit");
             let Preset::Text(text) = row.preset else { panic!("{} has no default", limit.setting()) };
-            assert_eq!(text, limit.default_capacity().to_string(), "{}", limit.setting());
+            assert_eq!(text, limit.default_capacity(Default::default()).to_string(), "{}", limit.setting());
+            let strict = limit.default_capacity(crate::limits::Preset::Strict);
+            let told = row.meaning.contains(&format!("{strict} under `strict`"));
+            assert_eq!(told, strict.to_string() != text, "{}", limit.setting());
         }
     }
 

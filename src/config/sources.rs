@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::kind::{Raw, Value};
 use super::settings::{PROFILE_SETTINGS, Preset, SETTINGS, Setting, environment_name};
 use super::variables::{is_service_link, of_a_profile};
+use crate::limits;
 
 /// What a configuration is made of; nothing is read from the process itself, so tests give what they like.
 #[derive(Clone, Debug, Default)]
@@ -108,8 +109,25 @@ impl Gathered {
                 None => gathered.faults.push(Fault::NotText("--data-dir".to_owned())),
             }
         }
+        gathered.take_preset();
         gathered.read_values();
         gathered
+    }
+
+    /// Puts the defaults of `limits.preset` in place of those of the table.
+    fn take_preset(&mut self) {
+        let chosen = self.entries.iter().find(|entry| entry.name == "limits.preset");
+        let chosen = chosen.and_then(|entry| entry.raw.as_ref()).map(Raw::shown);
+        let Some(preset) = chosen.as_deref().and_then(limits::Preset::parse) else { return };
+        for limit in limits::Limit::ALL {
+            let fits = |entry: &&mut Entry| {
+                entry.setting.section == "limits" && entry.setting.key == limit.setting()
+            };
+            let entry = self.entries.iter_mut().find(fits).filter(|entry| entry.source == Source::Default);
+            if let Some(entry) = entry {
+                entry.raw = Some(Raw::Text(limit.default_capacity(preset).to_string()));
+            }
+        }
     }
 
     fn add(&mut self, setting: &'static Setting, name: String) {

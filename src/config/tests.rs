@@ -43,6 +43,22 @@ impl Drop for Folder {
 }
 
 #[test]
+fn the_preset_of_limits_gives_defaults_and_what_is_set_wins() {
+    use crate::limits::Limit;
+    let wanted = [Limit::NewOrders, Limit::ActiveOrders, Limit::KeyChanges, Limit::ChallengeResponses];
+    let of = |config: &Config| wanted.map(|limit| config.limits.capacities.of(limit, ""));
+    assert_eq!(of(&loaded(&[])), [1000, 300, 5, 60]);
+    let strict = ("CHANCERY_LIMITS_PRESET", "strict");
+    let config = loaded(&[strict]);
+    assert_eq!(of(&config), [100, 5, 5, 60]);
+    // `check` shows what is in force.
+    assert!(config.effective.contains("limits.active_orders = 5 "), "{}", config.effective);
+    let own = loaded(&[strict, ("CHANCERY_LIMITS_ACTIVE_ORDERS", "7")]);
+    assert_eq!(of(&own), [100, 7, 5, 60]);
+    assert!(refused(&[("CHANCERY_LIMITS_PRESET", "loose")]).contains("CHANCERY_LIMITS_PRESET"));
+}
+
+#[test]
 fn without_any_configuration_it_is_embedded() {
     let config = loaded(&[]);
     assert_eq!(config.listen.to_string(), "127.0.0.1:14000");

@@ -54,14 +54,44 @@ impl Use {
         bases.iter().map(|identifier| Self::failed_validation(account, identifier).looked()).collect()
     }
 
+    /// A validation, of whatever identifier and however it ends.
+    pub fn validation(account: &AccountId) -> Self {
+        Self::taken(Limit::Validations, account.to_string())
+    }
+
+    /// A change of the account's contacts.
+    pub fn account_update(account: &AccountId) -> Self {
+        Self::taken(Limit::AccountUpdates, account.to_string())
+    }
+
+    /// An authorization that the account gives up.
+    pub fn deactivation(account: &AccountId) -> Self {
+        Self::taken(Limit::Deactivations, account.to_string())
+    }
+
+    /// A revocation by this account.
+    pub fn revocation(account: &AccountId) -> Self {
+        Self::taken(Limit::Revocations, account.to_string())
+    }
+
     /// A change of the account's key.
     pub fn key_change(account: &AccountId) -> Self {
         Self::taken(Limit::KeyChanges, account.to_string())
     }
 
-    /// An account made from this address.
-    pub fn new_account(client: IpAddr) -> Self {
-        Self::taken(Limit::NewAccounts, key::address(client))
+    /// An account made from this address; for IPv6 a use of its site's, too.
+    pub fn new_account(client: IpAddr) -> Vec<Self> {
+        Self::of_address(Limit::NewAccounts, client)
+    }
+
+    /// A request from this address for an account that was not granted; for IPv6 a use of its site's, too.
+    pub fn refused_account(client: IpAddr) -> Vec<Self> {
+        Self::of_address(Limit::RefusedAccounts, client)
+    }
+
+    fn of_address(limit: Limit, client: IpAddr) -> Vec<Self> {
+        let keys = std::iter::once(key::address(client)).chain(key::site(client));
+        keys.map(|key| Self::taken(limit, key)).collect()
     }
 
     /// An order.

@@ -9,6 +9,7 @@ use super::names::Subject;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::id::{AccountId, AuthorizationId};
 use crate::acme::identifier::Identifier;
+use crate::admission::MAX_CAPACITY;
 
 /// A longer key is stored as its hash: the names of an order may come to 25 000 octets.
 const MOST_OCTETS: usize = 128;
@@ -23,7 +24,13 @@ pub(super) fn challenge(authorization: &AuthorizationId, kind: ChallengeType) ->
     format!("{authorization}/{kind}")
 }
 
-/// The key of an address: IPv4 as it is, IPv6 as its /64, since a site commonly has that many to choose from.
+/// How the key of a site ends.
+const SITE: &str = "/48";
+
+/// How many times as much as an address a site may use: it has 65 536 networks, of which most honest ones use a few.
+const SITE_FACTOR: u32 = 10;
+
+/// The key of an address: IPv4 as it is, IPv6 as its /64, since a host commonly has that many to choose from.
 pub(super) fn address(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),
@@ -32,6 +39,19 @@ pub(super) fn address(address: IpAddr) -> String {
             format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
     }
+}
+
+/// The key of the site that an IPv6 address is of, its /48, which hosters give to anyone. IPv4 has none.
+pub(super) fn site(address: IpAddr) -> Option<String> {
+    let IpAddr::V6(address) = address.to_canonical() else { return None };
+    let [a, b, c, ..] = address.segments();
+    Some(format!("{}{SITE}", Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)))
+}
+
+/// How much a key may use of a limit that allows `capacity`, unless it has an override.
+pub(super) fn share(subject: Subject, key: &str, capacity: u32) -> u32 {
+    let whole_site = subject == Subject::Address && key.ends_with(SITE);
+    if whole_site { capacity.saturating_mul(SITE_FACTOR).min(MAX_CAPACITY) } else { capacity }
 }
 
 /// The key of a set of identifiers, in whatever order.
@@ -62,6 +82,7 @@ pub fn parse(subject: Subject, text: &str) -> Option<String> {
             let (account, name) = after("/account/").split_once('/')?;
             Some(account_and_identifier(&AccountId::parse(account)?, &identifier(name)?))
         }
+        Subject::Address if text.ends_with(SITE) => text.strip_suffix(SITE)?.parse().ok().and_then(site),
         Subject::Address => {
             let text = text.strip_suffix("/64").unwrap_or(text);
             text.parse().ok().map(address)
@@ -126,6 +147,18 @@ mod tests {
         assert_eq!(of("2001:db8:1:2:ffff::"), of("2001:db8:1:2::1"));
         assert_ne!(of("2001:db8:1:3::"), of("2001:db8:1:2::"));
         assert_eq!(parse(Subject::Address, "2001:db8:1:2::/64"), Some("2001:db8:1:2::/64".to_owned()));
+    }
+
+    #[test]
+    fn a_site_is_a_48_and_may_use_more() {
+        let of = |text: &str| site(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3::9").as_deref(), Some("2001:db8:1::/48"));
+        assert_eq!((of("192.0.2.1"), of("::ffff:192.0.2.1")), (None, None));
+        assert_eq!(parse(Subject::Address, "2001:db8:1:2::/48"), of("2001:db8:1::"));
+        assert_eq!(parse(Subject::Address, "192.0.2.1/48"), None);
+        let share = |key: &str, capacity| share(Subject::Address, key, capacity);
+        assert_eq!((share("2001:db8:1::/48", 100), share("2001:db8:1:2::/64", 100)), (1000, 100));
+        assert_eq!((share("2001:db8:1::/48", 0), share("2001:db8:1::/48", MAX_CAPACITY)), (0, MAX_CAPACITY));
     }
 
     #[test]

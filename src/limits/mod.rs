@@ -12,7 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use charge::{Use, bucket};
-pub use names::{Limit, Subject};
+pub use names::{Limit, Preset, Subject};
 
 use overrides::Overrides;
 
@@ -29,9 +29,9 @@ impl Capacities {
         Self(Limit::ALL.map(of))
     }
 
-    /// The capacity of a limit.
-    pub const fn of(&self, limit: Limit) -> u32 {
-        self.0[limit.index()]
+    /// What a limit allows a key that has no override.
+    pub fn of(&self, limit: Limit, key: &str) -> u32 {
+        key::share(limit.subject(), key, self.0[limit.index()])
     }
 }
 
@@ -89,9 +89,9 @@ pub struct Held {
 }
 
 impl Held {
-    /// What of it was charged to `limit`; the rest stays charged.
-    pub fn only(mut self, limit: Limit) -> Self {
-        self.charges.retain(|(charged, _)| *charged == limit);
+    /// What of it was charged to other limits; what was charged to `limit` stays charged.
+    pub fn except(mut self, limit: Limit) -> Self {
+        self.charges.retain(|(charged, _)| *charged != limit);
         self
     }
 }
@@ -121,7 +121,7 @@ impl Limits {
 
     /// The capacity of a key under a limit: its own if it has one, else the configured; 0 for no limit.
     pub fn capacity(&self, limit: Limit, key: &str) -> u32 {
-        self.overrides.of(limit, key).unwrap_or_else(|| self.capacities.of(limit))
+        self.overrides.of(limit, key).unwrap_or_else(|| self.capacities.of(limit, key))
     }
 
     /// Whether limits are counted in this process while the shared buckets are away.

@@ -10,7 +10,7 @@ pub enum Subject {
     Account,
     /// An account and one identifier, without `*.`.
     AccountAndIdentifier,
-    /// A client's address; for IPv6 its /64.
+    /// A client's address; for IPv6 its /64, and its /48.
     Address,
     /// A challenge.
     Challenge,
@@ -18,9 +18,34 @@ pub enum Subject {
     IdentifierSet,
 }
 
+/// Which default capacities hold (`limits.preset`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preset {
+    /// For fleets: behind one account may stand a cluster.
+    #[default]
+    Fleet,
+    /// For accounts of single machines.
+    Strict,
+}
+
+impl Preset {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fleet => "fleet",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// Reads the word in the configuration.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Fleet, Self::Strict].into_iter().find(|preset| preset.as_str() == text)
+    }
+}
+
 macro_rules! limits {
-    ($($(#[$doc:meta])* $variant:ident $name:literal $setting:literal $period:expr, $default:literal, $subject:ident,
-        $message:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $setting:literal $period:expr, $fleet:literal $strict:literal,
+        $subject:ident, $message:literal;)*) => {
         /// A limit.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Limit {
@@ -47,8 +72,12 @@ macro_rules! limits {
             }
 
             /// How many uses there are unless configured otherwise.
-            pub const fn default_capacity(self) -> u32 {
-                match self { $(Self::$variant => $default,)* }
+            pub const fn default_capacity(self, preset: Preset) -> u32 {
+                let (fleet, strict) = match self { $(Self::$variant => ($fleet, $strict),)* };
+                match preset {
+                    Preset::Fleet => fleet,
+                    Preset::Strict => strict,
+                }
             }
 
             /// What it counts by.
@@ -68,27 +97,42 @@ const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 const DAY: Option<Duration> = Some(Duration::from_secs(86_400));
 
 limits! {
+    /// Changes of an account's contacts.
+    AccountUpdates "account-updates" "account_updates_per_hour" HOUR, 20 20, Account,
+        "too many changes of contacts: an account may change them {} times per hour";
     /// Orders of an account that are pending, ready or processing (design I-10).
-    ActiveOrders "active-orders" "active_orders" None, 5, Account,
+    ActiveOrders "active-orders" "active_orders" None, 300 5, Account,
         "too many active orders: an account may have {} that are pending, ready or processing at once, and finishing one makes room";
     /// Responses to a challenge, repeated ones too.
-    ChallengeResponses "challenge-responses" "challenge_responses_per_hour" HOUR, 60, Challenge,
+    ChallengeResponses "challenge-responses" "challenge_responses_per_hour" HOUR, 60 60, Challenge,
         "too many responses: a challenge may be answered {} times per hour";
+    /// Authorizations that an account gives up.
+    Deactivations "deactivations" "deactivations_per_hour" HOUR, 1000 1000, Account,
+        "too many deactivations: an account may deactivate {} authorizations per hour";
     /// Certificates for exactly the same set of identifiers, whoever asks.
-    DuplicateCertificates "duplicate-certificates" "duplicate_certificates_per_day" DAY, 30, IdentifierSet,
+    DuplicateCertificates "duplicate-certificates" "duplicate_certificates_per_day" DAY, 30 30, IdentifierSet,
         "too many certificates for the same identifiers: {} per day are issued for one set";
     /// Validations of an identifier that failed, by account.
-    FailedValidations "failed-validations" "failed_validations_per_hour" HOUR, 30, AccountAndIdentifier,
+    FailedValidations "failed-validations" "failed_validations_per_hour" HOUR, 30 30, AccountAndIdentifier,
         "too many failed validations: an account may fail {} per hour for one identifier";
     /// Changes of an account's key.
-    KeyChanges "key-changes" "key_changes_per_hour" HOUR, 5, Account,
+    KeyChanges "key-changes" "key_changes_per_hour" HOUR, 5 5, Account,
         "too many key changes: an account may change its key {} times per hour";
     /// Accounts made from one address.
-    NewAccounts "new-accounts" "new_accounts_per_hour" HOUR, 100, Address,
-        "too many new accounts: {} per hour may be made from one address";
+    NewAccounts "new-accounts" "new_accounts_per_hour" HOUR, 100 100, Address,
+        "too many new accounts: {} per hour may be made from one address or network";
     /// Orders placed by an account.
-    NewOrders "new-orders" "new_orders_per_hour" HOUR, 100, Account,
+    NewOrders "new-orders" "new_orders_per_hour" HOUR, 1000 100, Account,
         "too many new orders: an account may place {} per hour";
+    /// Requests for a new account that were refused, by address.
+    RefusedAccounts "refused-accounts" "refused_accounts_per_hour" HOUR, 300 300, Address,
+        "too many requests for an account that could not be granted: {} per hour may come from one address or network";
+    /// Certificates revoked by an account.
+    Revocations "revocations" "revocations_per_hour" HOUR, 1000 1000, Account,
+        "too many revocations: an account may revoke {} certificates per hour";
+    /// Validations that an account starts, of whatever identifiers and however they end.
+    Validations "validations" "validations_per_hour" HOUR, 5000 5000, Account,
+        "too many validations: an account may start {} per hour";
 }
 
 impl Limit {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::refusal::{Refusal, ServiceError};
-use super::{Services, blocked_keys, external_accounts};
+use super::{Services, blocked_keys, external_accounts, limits};
 use crate::acme::account::{Account, AccountStatus};
 use crate::acme::id::{AccountId, OrderId};
 use crate::acme::message::{AccountUpdate, NewAccount};
@@ -18,9 +18,26 @@ const MAX_CONTACTS: usize = 10;
 const ORDERS_PER_PAGE: i64 = 100;
 
 /// Finds or makes the account of `key` for a client at the address `client`. Says whether it was made (RFC 8555 §7.3,
-/// §7.3.1). `url` is that of the request, which `directory` names the profile of, if it is a profile's own. Only making
-/// an account is limited: finding one is how clients begin (KEY-04).
+/// §7.3.1). `url` is that of the request, which `directory` names the profile of, if it is a profile's own. Making an
+/// account is limited, and so is what is refused; finding one is how clients begin (KEY-04).
 pub async fn new_account(
+    services: &Services,
+    key: &PublicKey,
+    url: &str,
+    request: NewAccount,
+    directory: Option<&str>,
+    client: IpAddr,
+) -> Result<(Account, bool), ServiceError> {
+    let answer = find_or_make(services, key, url, request, directory, client).await;
+    if let Err(ServiceError::Refused(refusal)) = &answer
+        && !matches!(refusal, Refusal::RateLimited(_))
+    {
+        let _charged = services.limits.take(&Use::refused_account(client)).await?;
+    }
+    answer
+}
+
+async fn find_or_make(
     services: &Services,
     key: &PublicKey,
     url: &str,
@@ -86,7 +103,7 @@ async fn make(
         created_at: now,
     };
     let key_sha256 = blocked_keys::key_sha256(key);
-    let held = services.limits.take(&[Use::new_account(client)]).await?;
+    let held = services.limits.take(&Use::new_account(client)).await?;
     let made = match &account.external_account {
         Some(external) => external_accounts::insert(services, &account, &key_sha256, external).await,
         None => services.store.insert_account(&account, &key_sha256).await.map_err(Into::into),
@@ -162,14 +179,29 @@ pub async fn update(
             return Err(Refusal::Malformed(detail).into());
         }
     }
-    if let Some(contacts) = request.contacts {
-        let contacts = read_contacts(&contacts)?;
-        if !services.store.update_contacts(&account.id, &contacts).await? {
-            return Err(Refusal::Unauthorized("the account is not valid").into());
-        }
-        account.contacts = contacts;
+    let Some(contacts) = request.contacts else { return Ok(account) };
+    let contacts = read_contacts(&contacts)?;
+    if contacts == account.contacts { Ok(account) } else { change_contacts(services, account, contacts).await }
+}
+
+async fn change_contacts(
+    services: &Services,
+    account: Account,
+    contacts: Vec<String>,
+) -> Result<Account, ServiceError> {
+    let held = services.limits.take(&[Use::account_update(&account.id)]).await?;
+    let changed = services.store.update_contacts(&account.id, &contacts).await;
+    if !matches!(changed, Ok(true)) {
+        limits::refund_if_not_done(services, held, &changed).await;
     }
-    Ok(account)
+    if changed? {
+        return Ok(Account { contacts, ..account });
+    }
+    // Another request said the same, or ended the account.
+    match services.store.account(&account.id).await? {
+        Some(account) if account.status == AccountStatus::Valid && account.contacts == contacts => Ok(account),
+        _ => Err(Refusal::Unauthorized("the account was changed by another request").into()),
+    }
 }
 
 /// A page of the account's orders, and where the next one begins (RFC 8555 §7.1.2.1).

@@ -60,13 +60,25 @@ pub async fn update(
         }
     }
     let now = services.now();
-    if services.store.deactivate_authorization(&authorization.id, &authorization.account_id, now).await? {
-        authorization.outcome = Outcome::Deactivated;
+    if matches!(authorization.status(now), AuthorizationStatus::Pending | AuthorizationStatus::Valid) {
+        let account = &authorization.account_id;
+        let held = services.limits.take(&[Use::deactivation(account)]).await?;
+        let done = services.store.deactivate_authorization(&authorization.id, account, now).await;
+        if !matches!(done, Ok(true)) {
+            limits::refund_if_not_done(services, held, &done).await;
+        }
+        if done? {
+            authorization.outcome = Outcome::Deactivated;
+            return Ok(authorization);
+        }
+        // Another request was faster, or a validation's end.
+        let fresh = services.store.account_and_authorization(account, &authorization.id).await?;
+        authorization = fresh.and_then(|(_, fresh)| fresh).ok_or(Refusal::NotFound("authorization"))?;
+    }
+    let status = authorization.status(now);
+    if status == AuthorizationStatus::Deactivated {
         return Ok(authorization);
     }
-    if authorization.status(now) == AuthorizationStatus::Deactivated {
-        return Ok(authorization);
-    }
-    let status = authorization.status(now).as_str();
+    let status = status.as_str();
     Err(Refusal::Malformed(format!("the authorization is {status} and cannot be deactivated")).into())
 }

@@ -1,11 +1,12 @@
 //! Download and revocation (RFC 8555 §7.4.2, §7.6).
 
-use super::Services;
 use super::refusal::{Refusal, ServiceError};
+use super::{Services, limits};
 use crate::acme::account::Account;
 use crate::acme::certificate::{Certificate, RevocationReason, Serial};
 use crate::acme::message::RevokeCertificate;
 use crate::jose::PublicKey;
+use crate::limits::Use;
 use crate::pki;
 use crate::storage::Compromised;
 
@@ -44,8 +45,8 @@ pub async fn revoke(
     let certificate = issued(services, &request.certificate).await?;
     let code = request.reason.unwrap_or(0);
     let reason = || RevocationReason::from_code(code).ok_or(Refusal::BadRevocationReason(code));
-    let reason = match revoker {
-        Revoker::Account(account) if certificate.account_id == account.id => reason()?,
+    let (payer, reason) = match revoker {
+        Revoker::Account(account) if certificate.account_id == account.id => (account.id, reason()?),
         Revoker::Account(account) => {
             if !authorized_for_all(services, &account, &certificate).await? {
                 return Err(Refusal::Unauthorized(
@@ -53,10 +54,11 @@ pub async fn revoke(
                 )
                 .into());
             }
-            match reason()? {
+            let reason = match reason()? {
                 RevocationReason::KeyCompromise => RevocationReason::CessationOfOperation,
                 other => other,
-            }
+            };
+            (account.id, reason)
         }
         Revoker::CertificateKey(key) => {
             if !key.has_spki(&certificate.public_key) {
@@ -64,12 +66,18 @@ pub async fn revoke(
                     Refusal::Unauthorized("the request is not signed by the certificate's key").into()
                 );
             }
-            // Whoever signs with it has shown that it is out of its subscriber's hands, whatever the reason given.
+            // Whoever signs with it has shown that it is out of its subscriber's hands, whatever the reason given. No limit
+            // stands before this: a key is compromised once.
             reason()?;
             return compromise(services, &certificate).await;
         }
     };
-    if !services.store.revoke(&certificate, reason, services.now()).await? {
+    let held = services.limits.take(&[Use::revocation(&payer)]).await?;
+    let done = services.store.revoke(&certificate, reason, services.now()).await;
+    if !matches!(done, Ok(true)) {
+        limits::refund_if_not_done(services, held, &done).await;
+    }
+    if !done? {
         return Err(Refusal::AlreadyRevoked.into());
     }
     revoked(services, &certificate, reason);

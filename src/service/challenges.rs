@@ -34,7 +34,7 @@ pub async fn respond(
     }
     // Taken before it can fail, so that of any number of responses at once no more fail than may (I-9).
     let failure = Use::failed_validation(&account.id, &authorization.identifier);
-    let held = services.limits.take(&[counted, failure]).await?;
+    let held = services.limits.take(&[counted, failure, Use::validation(&account.id)]).await?;
     let mut job = ValidationJob {
         authorization: authorization.clone(),
         key_thumbprint: account.key_thumbprint.clone(),
@@ -56,7 +56,7 @@ pub async fn respond(
         begun?;
     } else {
         // Another replica took a response at the same moment, or the authorization ended: this one counts as a repeat.
-        services.limits.refund(held.only(Limit::FailedValidations)).await;
+        services.limits.refund(held.except(Limit::ChallengeResponses)).await;
     }
     let fresh = services.store.account_and_authorization(&account.id, &authorization.id).await?;
     fresh.and_then(|(_, authorization)| authorization).ok_or_else(|| Refusal::NotFound("challenge").into())

@@ -41,7 +41,8 @@ statements! {
         CAST($6 AS BIGINT), CAST($7 AS TEXT), CAST($8 AS TEXT), CAST($9 AS TEXT) \
         WHERE NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $10) \
         ON CONFLICT (key_thumbprint) DO NOTHING RETURNING id";
-    UPDATE_CONTACTS = "UPDATE accounts SET contacts = $2 WHERE id = $1 AND status = 'valid' RETURNING id";
+    UPDATE_CONTACTS = "UPDATE accounts SET contacts = $2 \
+        WHERE id = $1 AND status = 'valid' AND contacts <> $2 RETURNING id";
     DEACTIVATE_ACCOUNT =
         "UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid' RETURNING id";
     DEACTIVATE_AUTHORIZATIONS = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
@@ -114,7 +115,7 @@ impl Store {
         self.write_audited(INSERT_ACCOUNT, account_parameters(account, key_sha256), event).await
     }
 
-    /// Replaces a valid account's contacts (RFC 8555 §7.3.2); `false` if it is not valid.
+    /// Replaces a valid account's contacts (RFC 8555 §7.3.2); `false` if it is not valid, or they are these already.
     pub async fn update_contacts(&self, id: &AccountId, contacts: &[String]) -> Result<bool, StorageError> {
         let event = self.event(Action::AccountContactsChanged).account(id);
         let event = event.detail(json!({"contacts": contacts.len()}));

@@ -168,10 +168,10 @@ fn meet_the_limit(stand: &Stand, run: &Run) {
     overriding(&["set", "active-orders", &account, "1"]);
     run.go("limited");
     run.asked("limited");
-    overriding(&["set", "active-orders", &account, "200"]);
+    overriding(&["set", "active-orders", &account, "1000"]);
     run.tell("limited.again");
     run.has_result("limited");
-    // What comes behind this lives by the page's own limits.
+    // What comes behind this lives by the default.
     overriding(&["remove", "active-orders", &account]);
     run.go("held");
 }

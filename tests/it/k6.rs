@@ -147,6 +147,10 @@ fn the_signed_flow_meets_no_limit_of_a_server_as_the_page_has_it() {
         "NEW_ACCOUNTS_PER_HOUR",
         "FAILED_VALIDATIONS_PER_HOUR",
         "DUPLICATE_CERTIFICATES_PER_DAY",
+        "REFUSED_ACCOUNTS_PER_HOUR",
+        "ACCOUNT_UPDATES_PER_HOUR",
+        "DEACTIVATIONS_PER_HOUR",
+        "REVOCATIONS_PER_HOUR",
     ] {
         settings = settings.set(&format!("CHANCERY_LIMITS_{limit}"), "1");
     }

@@ -4,12 +4,14 @@ mod active;
 mod addresses;
 mod buckets;
 mod clocks;
+mod defaults;
 mod differential;
 mod failures;
 mod operator;
 mod renewals;
 mod stores;
 mod wire;
+mod writes;
 
 use std::sync::{Arc, OnceLock};
 

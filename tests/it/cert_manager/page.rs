@@ -30,15 +30,6 @@ impl Page {
         self.blocks("toml").concat()
     }
 
-    /// The settings that it says to make before the first Issuer.
-    pub fn limits(&self) -> Vec<(String, String)> {
-        let first = self.blocks("sh").into_iter().next().expect("the limits come first");
-        let lines = first.lines().filter_map(|line| line.split_once('='));
-        let limits: Vec<_> = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        assert!(limits.iter().all(|(name, _)| name.starts_with("CHANCERY_LIMITS_")), "{limits:?}");
-        limits
-    }
-
     /// Its Issuers, with their Secrets.
     pub fn issuers(&self) -> String {
         let blocks = self.blocks("yaml");

@@ -11,15 +11,6 @@ use crate::support::bind::{self, Bind};
 use crate::support::chancery::Settings;
 use crate::support::postgres::Postgres;
 
-/// The limits by default, where the page says nothing else: those of the tests' configuration are off.
-const LIMITS: [(&str, &str); 5] = [
-    ("CHANCERY_LIMITS_KEY_CHANGES_PER_HOUR", "5"),
-    ("CHANCERY_LIMITS_CHALLENGE_RESPONSES_PER_HOUR", "60"),
-    ("CHANCERY_LIMITS_NEW_ACCOUNTS_PER_HOUR", "100"),
-    ("CHANCERY_LIMITS_FAILED_VALIDATIONS_PER_HOUR", "30"),
-    ("CHANCERY_LIMITS_DUPLICATE_CERTIFICATES_PER_DAY", "30"),
-];
-
 /// The server.
 pub struct Stand {
     /// Its replicas, and where they are.
@@ -35,18 +26,13 @@ impl Stand {
     pub fn start(page: &Page) -> Self {
         require("named");
         let bind = Bind::start();
-        let mut settings = Settings::new()
+        let settings = Settings::new()
+            .default_limits()
             .toml(&page.profiles().replace("example.com", bind::ZONE))
             .set("CHANCERY_EAB_ENCRYPTION_KEY", eab::ENCRYPTION_KEY)
             .set("CHANCERY_VALIDATION_DNS_SERVERS", bind.address().to_string())
             // One answer is kept back while Redis is taken away.
             .set("CHANCERY_VALIDATION_TIMEOUT", "2m");
-        for (name, value) in LIMITS {
-            settings = settings.set(name, value);
-        }
-        for (name, value) in page.limits() {
-            settings = settings.set(&name, value);
-        }
         let server = Balanced::start(&settings);
         let names = names(&server, &bind);
         Self { server, bind, names }

@@ -138,7 +138,8 @@ fn toml(configuration: &Configuration, environment: &Environment, host: &str) ->
          allow_networks = [\"0.0.0.0/0\", \"::/0\"]\n\
          [limits]\nnew_orders_per_hour = 0\nactive_orders = 0\nkey_changes_per_hour = 0\n\
          challenge_responses_per_hour = 0\nnew_accounts_per_hour = 0\nfailed_validations_per_hour = 0\n\
-         duplicate_certificates_per_day = 0\n",
+         duplicate_certificates_per_day = 0\nvalidations_per_hour = 0\nrefused_accounts_per_hour = 0\n\
+         account_updates_per_hour = 0\ndeactivations_per_hour = 0\nrevocations_per_hour = 0\n",
         quoted(&format!("https://{host}{PREFIX}")),
         quoted(&format!("https://{host}/dir")),
         list(identities),

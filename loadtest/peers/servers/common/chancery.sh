@@ -10,7 +10,7 @@ replica() {
     mkdir "$folder"
     # One load from one address: the limits are not what is compared.
     for limit in NEW_ORDERS_PER_HOUR ACTIVE_ORDERS KEY_CHANGES_PER_HOUR CHALLENGE_RESPONSES_PER_HOUR \
-        NEW_ACCOUNTS_PER_HOUR FAILED_VALIDATIONS_PER_HOUR DUPLICATE_CERTIFICATES_PER_DAY; do
+        NEW_ACCOUNTS_PER_HOUR FAILED_VALIDATIONS_PER_HOUR DUPLICATE_CERTIFICATES_PER_DAY VALIDATIONS_PER_HOUR; do
         limits+=("CHANCERY_LIMITS_$limit=0")
     done
     limits[0]=CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR=${order_limit:-0}

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use chancery::limits::{Limit, Preset};
+
 use super::CAA_IDENTITY;
 use crate::support::responder;
 
@@ -29,6 +31,11 @@ challenge_responses_per_hour = 0
 new_accounts_per_hour = 0
 failed_validations_per_hour = 0
 duplicate_certificates_per_day = 0
+validations_per_hour = 0
+refused_accounts_per_hour = 0
+account_updates_per_hour = 0
+deactivations_per_hour = 0
+revocations_per_hour = 0
 
 [terms]
 url = "https://www.chancery.test/terms"
@@ -82,6 +89,14 @@ impl Settings {
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// With the limits as they are unless configured, instead of none.
+    pub fn default_limits(self) -> Self {
+        Limit::ALL.into_iter().fold(self, |settings, limit| {
+            let name = format!("CHANCERY_LIMITS_{}", limit.setting().to_ascii_uppercase());
+            settings.set(&name, limit.default_capacity(Preset::default()).to_string())
+        })
     }
 
     /// With an environment variable for one replica of a fleet alone.
