@@ -190,6 +190,8 @@ fn network(config: &Config) -> Result<Network, StartError> {
 fn settings(config: &Config) -> Settings {
     Settings {
         order_lifetime: config.order_lifetime,
+        untouched_after: config.untouched_after,
+        exempt_after: config.limits.exempt_after,
         authorization_lifetime: config.authorization_lifetime,
         terms_of_service: config.terms_url.clone(),
         website: config.website.clone(),

@@ -15,6 +15,8 @@ pub struct Profile {
     pub authorization: AuthorizationMode,
     /// How long a certificate is valid unless the order asks for less.
     pub validity: Duration,
+    /// The least that an order may ask for instead, where `validity` is more.
+    pub shortest_lifetime: Duration,
     /// By how much `notBefore` is dated back, for clients whose clocks are slow.
     pub backdate: Duration,
     /// The public keys that a CSR may have.

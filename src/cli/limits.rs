@@ -184,7 +184,8 @@ async fn show(config: &Config, text: &str) -> Result<String, StartError> {
             (level.taken.to_string(), (level.taken > 0).then_some(level.full_in))
         } else {
             let account = AccountId::parse(&key).ok_or("not an account")?;
-            let (active, first) = service::limits::active_orders(&store, &account, now).await?;
+            let since = now.minus(config.untouched_after);
+            let (active, first) = service::limits::active_orders(&store, &account, now, since).await?;
             (active.to_string(), first.map(|end| end.since(now)))
         };
         let of = if capacity == 0 { "no limit".to_owned() } else { format!("of {capacity}") };

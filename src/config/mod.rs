@@ -59,6 +59,8 @@ pub struct Config {
     pub nonce_lifetime: Duration,
     /// How long an order may take.
     pub order_lifetime: Duration,
+    /// How long an order that nobody has taken a step of counts among the active ones.
+    pub untouched_after: Duration,
     /// How long an authorization lives.
     pub authorization_lifetime: Duration,
     /// How challenges are validated.
@@ -214,6 +216,8 @@ pub struct Caa {
 pub struct Limits {
     /// How much each allows.
     pub capacities: crate::limits::Capacities,
+    /// How old a certificate must be so that the order that renews it is exempt (ARI-04).
+    pub exempt_after: Duration,
     /// Whether each replica counts alone while Redis is away; otherwise what is limited is refused.
     pub alone_without_redis: bool,
     /// Where refused clients are sent.

@@ -176,6 +176,7 @@ impl Reader {
             crl: self.crl(),
             nonce_lifetime: self.span("nonce.lifetime"),
             order_lifetime: self.span("order.lifetime"),
+            untouched_after: self.span("order.untouched_after"),
             authorization_lifetime: self.span("authorization.lifetime"),
             validation: self.validation(),
             caa: Caa {
@@ -363,6 +364,7 @@ impl Reader {
             description: self.text(&key("description")).unwrap_or_default(),
             authorization: mode.unwrap_or(AuthorizationMode::Challenge),
             validity: self.span(&key("validity")),
+            shortest_lifetime: self.span(&key("shortest_lifetime")),
             backdate: self.span(&key("backdate")),
             key_types,
             client_auth: self.flag(&key("client_auth")),

@@ -134,6 +134,7 @@ mod tests {
             description: String::new(),
             authorization: AuthorizationMode::Challenge,
             validity: Duration::from_secs(1),
+            shortest_lifetime: Duration::ZERO,
             backdate: Duration::ZERO,
             key_types: KeyType::ALL.to_vec(),
             client_auth: false,

@@ -181,7 +181,11 @@ pub async fn update(
     }
     let Some(contacts) = request.contacts else { return Ok(account) };
     let contacts = read_contacts(&contacts)?;
-    if contacts == account.contacts { Ok(account) } else { change_contacts(services, account, contacts).await }
+    if contacts == account.contacts {
+        Ok(account)
+    } else {
+        change_contacts(services, account, contacts).await
+    }
 }
 
 async fn change_contacts(
@@ -199,7 +203,9 @@ async fn change_contacts(
     }
     // Another request said the same, or ended the account.
     match services.store.account(&account.id).await? {
-        Some(account) if account.status == AccountStatus::Valid && account.contacts == contacts => Ok(account),
+        Some(account) if account.status == AccountStatus::Valid && account.contacts == contacts => {
+            Ok(account)
+        }
         _ => Err(Refusal::Unauthorized("the account was changed by another request").into()),
     }
 }

@@ -33,23 +33,29 @@ pub(super) async fn refund_if_not_done<T>(
 /// The cap on an account's active orders, if there is one for it.
 pub(super) fn active_cap(services: &Services, account: &AccountId) -> Option<ActiveCap> {
     let most = services.limits.capacity(Limit::ActiveOrders, account.as_str());
-    (most > 0).then(|| ActiveCap { most, now: services.now() })
+    let now = services.now();
+    let untouched_since = now.minus(services.settings.untouched_after);
+    (most > 0).then_some(ActiveCap { most, now, untouched_since })
 }
 
-/// The refusal of an order too many: it may be placed when enough of the active ones have ended by themselves.
+/// What a client that has too many active orders is told to wait at most: finishing one makes room at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The refusal of an order too many: it may be placed when enough of the active ones have ended by themselves, and is worth
+/// another try after a minute, since most are finished long before that.
 pub(super) async fn too_many_active(
     services: &Services,
     account: &AccountId,
     cap: ActiveCap,
 ) -> ServiceError {
     let now = services.now();
-    let ends = match services.store.active_order_ends(account, now).await {
+    let ends = match services.store.active_order_ends(account, now, cap.untouched_since).await {
         Ok(ends) => ends,
         Err(error) => return error.into(),
     };
     // With more active than allowed (the cap was lowered), more than one must end.
     let needed = ends.len().saturating_sub(usize::try_from(cap.most).unwrap_or(usize::MAX));
-    let wait = ends.get(needed).map_or(Duration::ZERO, |end| end.since(now));
+    let wait = ends.get(needed).map_or(Duration::ZERO, |end| end.since(now)).min(LONGEST_WAIT);
     LimitError::from(services.limits.exceeded(Limit::ActiveOrders, cap.most, wait)).into()
 }
 
@@ -79,7 +85,8 @@ pub async fn active_orders(
     store: &crate::storage::Store,
     account: &AccountId,
     now: Timestamp,
+    untouched_since: Timestamp,
 ) -> Result<(usize, Option<Timestamp>), StorageError> {
-    let ends = store.active_order_ends(account, now).await?;
+    let ends = store.active_order_ends(account, now, untouched_since).await?;
     Ok((ends.len(), ends.first().copied()))
 }

@@ -86,6 +86,10 @@ pub struct Services {
 pub struct Settings {
     /// How long an order may take.
     pub order_lifetime: Duration,
+    /// How long an order counts among the active ones though nobody responds to any of its challenges.
+    pub untouched_after: Duration,
+    /// How old a certificate must be so that limits do not count the order that renews it (ARI-04).
+    pub exempt_after: Duration,
     /// How long an authorization counts, from its creation and again from its validation.
     pub authorization_lifetime: Duration,
     /// The terms of service that accounts must agree to, if any.

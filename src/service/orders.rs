@@ -42,8 +42,8 @@ pub async fn new_order(
     check_dates(services, profile, now, from, to)?;
     let (replaces, exempt) = match &request.replaces {
         Some(text) => {
-            let (serial, dead, due) = replaced(services, account, text, &identifiers, now).await?;
-            (Some((serial, dead)), due)
+            let (serial, dead, exempt) = replaced(services, account, text, &identifiers, now).await?;
+            (Some((serial, dead)), exempt)
         }
         None => (None, false),
     };
@@ -163,6 +163,14 @@ fn check_dates(
             from.max(now)
         ));
     }
+    // A certificate that ends within minutes is due at once, and is one more on the lists for nothing.
+    let least = profile.shortest_lifetime.min(profile.validity);
+    if not_after.is_some_and(|to| to < from.max(now).plus(least)) {
+        return refuse(format!(
+            "\"notAfter\" must leave the certificate at least {} seconds under this profile",
+            least.as_secs()
+        ));
+    }
     Ok(())
 }
 
@@ -189,7 +197,7 @@ fn may_rest_on(authorization: &Authorization, profile: &Profile) -> bool {
 }
 
 /// The certificate that the order says it replaces (ORD-14), with the dead order that said so before, if one did, and
-/// whether the certificate is due.
+/// whether limits do not count its renewal.
 async fn replaced(
     services: &Services,
     account: &Account,
@@ -202,7 +210,7 @@ async fn replaced(
     let id = RenewalId::parse(text).ok_or_else(unknown)?;
     let serial = Serial::from_bytes(&id.serial).ok_or_else(unknown)?;
     let issued = services.store.certificate(&serial).await?.ok_or_else(unknown)?;
-    let due = renewal::is_due(&issued, now);
+    let exempt = renewal::is_exempt(&issued, identifiers, now, services.settings.exempt_after);
     let IssuedCertificate { certificate, replaced_by, .. } = issued;
     if crate::pki::hex(&id.authority_key_id) != certificate.issuer_id {
         return Err(unknown().into());
@@ -227,7 +235,7 @@ async fn replaced(
             return Err(Refusal::AlreadyReplaced.into());
         }
     }
-    Ok((serial, replaced_by, due))
+    Ok((serial, replaced_by, exempt))
 }
 
 #[cfg(test)]
@@ -242,6 +250,7 @@ mod tests {
             description: String::new(),
             authorization: AuthorizationMode::Challenge,
             validity: std::time::Duration::from_secs(1),
+            shortest_lifetime: std::time::Duration::ZERO,
             backdate: std::time::Duration::ZERO,
             key_types: Vec::new(),
             client_auth: false,

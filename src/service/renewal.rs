@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Services;
 use super::refusal::{Refusal, ServiceError};
 use crate::acme::certificate::{RenewalId, Serial};
+use crate::acme::identifier::Identifier;
 use crate::acme::time::Timestamp;
 use crate::storage::IssuedCertificate;
 
@@ -41,12 +42,33 @@ pub async fn renewal_info(services: &Services, id: &str) -> Result<RenewalInfo, 
 
 /// Whether a certificate is due: its window has begun, and it has not ended. A revoked one is not: whoever asks for
 /// limits not to count (ARI-04) must not make itself such certificates at will.
-pub(super) fn is_due(issued: &IssuedCertificate, now: Timestamp) -> bool {
+fn is_due(issued: &IssuedCertificate, now: Timestamp) -> bool {
     let begun = || window(issued, now, String::new()).start <= now;
     issued.certificate.revocation.is_none()
         && !issued.key_is_blocked
         && now < issued.certificate.not_after
         && begun()
+}
+
+/// Whether limits do not count an order for `identifiers` that replaces a certificate (ARI-04). It is the renewal of the
+/// certificate and no more than that: due, and for its names or some of them. Each certificate grants it once, whatever
+/// becomes of the order, and once more when the operator asks for its renewal; and only one that has lived for `age` does,
+/// so that certificates that are due as soon as they are issued grant nothing.
+pub(super) fn is_exempt(
+    issued: &IssuedCertificate,
+    identifiers: &[Identifier],
+    now: Timestamp,
+    age: Duration,
+) -> bool {
+    let granted = match issued.renewal_asked_at {
+        Some(asked) => issued.exempted_at.is_none_or(|at| at < asked),
+        None => {
+            let old = issued.certificate.issued_at.is_some_and(|at| at.plus(age) <= now);
+            old && issued.exempted_at.is_none()
+        }
+    };
+    let names = &issued.certificate.identifiers;
+    granted && is_due(issued, now) && identifiers.iter().all(|identifier| names.contains(identifier))
 }
 
 /// Two thirds into the lifetime, moved by up to a twelfth of it by the serial, so that certificates issued together do
@@ -92,7 +114,13 @@ mod tests {
             issued_at: None,
             revocation: None,
         };
-        IssuedCertificate { certificate, replaced_by: None, renewal_asked_at: None, key_is_blocked: false }
+        IssuedCertificate {
+            certificate,
+            replaced_by: None,
+            renewal_asked_at: None,
+            key_is_blocked: false,
+            exempted_at: None,
+        }
     }
 
     #[test]
@@ -123,6 +151,31 @@ mod tests {
         certificate.certificate.revocation =
             Some(Revocation { at: start, reason: RevocationReason::Superseded });
         assert!(!is_due(&certificate, start));
+    }
+
+    #[test]
+    fn ari_04_a_certificate_exempts_once_its_own_renewal_if_it_is_old_enough() {
+        let [a, b, c] = ["a.test", "b.test", "c.test"].map(|name| Identifier::Dns(name.into()));
+        let mut issued = certificate(0);
+        issued.certificate.identifiers = vec![a.clone(), b.clone()];
+        let hours = |hours: i64| Timestamp::from_seconds(70 * 86_400 + hours * 3600);
+        issued.certificate.issued_at = Some(hours(0));
+        let age = Duration::from_secs(6 * 3600);
+        let exempt = |issued: &IssuedCertificate, names: &[&Identifier], at| {
+            let names: Vec<Identifier> = names.iter().map(|name| (*name).clone()).collect();
+            is_exempt(issued, &names, at, age)
+        };
+        assert!(exempt(&issued, &[&b, &a], hours(6)) && exempt(&issued, &[&a], hours(6)));
+        assert!(!exempt(&issued, &[&a, &b, &c], hours(6)), "a name more");
+        assert!(!exempt(&issued, &[&a], hours(6).minus(Duration::from_micros(1))), "too young");
+        let spent = IssuedCertificate { exempted_at: Some(hours(6)), ..issued.clone() };
+        assert!(!exempt(&spent, &[&a], hours(7)), "spent");
+        let asked = IssuedCertificate { renewal_asked_at: Some(hours(8)), ..spent };
+        assert!(exempt(&asked, &[&a], hours(8)), "the operator asks");
+        let again = IssuedCertificate { exempted_at: Some(hours(9)), ..asked };
+        assert!(!exempt(&again, &[&a], hours(9)), "spent again");
+        let young = IssuedCertificate { renewal_asked_at: Some(hours(1)), ..issued };
+        assert!(exempt(&young, &[&a], hours(1)), "at the operator's word, however young");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::acme::time::Timestamp;
 
 statements! {
     CERTIFICATE = "SELECT ", certificate_columns!(), ", c.replaced_by, c.renewal_asked_at, \
-        (SELECT b.blocked_at FROM blocked_keys b WHERE b.key_sha256 = c.key_sha256) FROM certificates c \
+        (SELECT b.blocked_at FROM blocked_keys b WHERE b.key_sha256 = c.key_sha256), c.exempted_at FROM certificates c \
         WHERE c.serial = $1 AND c.der IS NOT NULL";
     REVOKE = "UPDATE certificates SET revoked_at = $2, revocation_reason = $3 \
         WHERE serial = $1 AND der IS NOT NULL AND revoked_at IS NULL RETURNING serial";
@@ -35,6 +35,8 @@ pub struct IssuedCertificate {
     pub renewal_asked_at: Option<Timestamp>,
     /// Whether its key was shown to be compromised: it is revoked, or will be in a moment (CRT-05).
     pub key_is_blocked: bool,
+    /// When an order that replaces it was last exempt from limits for that, if one was (ARI-04).
+    pub exempted_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -45,11 +47,13 @@ impl Store {
         let replaced_by: Option<String> = sqlx::Row::try_get(row, 15)?;
         let asked: Option<i64> = sqlx::Row::try_get(row, 16)?;
         let blocked: Option<i64> = sqlx::Row::try_get(row, 17)?;
+        let exempted: Option<i64> = sqlx::Row::try_get(row, 18)?;
         Ok(row::certificate(row, 0)?.map(|certificate| IssuedCertificate {
             certificate,
             replaced_by: replaced_by.as_deref().and_then(OrderId::parse),
             renewal_asked_at: asked.map(Timestamp::from_micros),
             key_is_blocked: blocked.is_some(),
+            exempted_at: exempted.map(Timestamp::from_micros),
         }))
     }
 

@@ -68,10 +68,14 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (10, "certificates_by_key", include_str!("../../migrations/0010_certificates_by_key.sql")),
     (11, "validations_waiting", include_str!("../../migrations/0011_validations_waiting.sql")),
     (12, "issuances_waiting", include_str!("../../migrations/0012_issuances_waiting.sql")),
+    (13, "exempted", include_str!("../../migrations/0013_exempted.sql")),
 ];
 
 /// What follows a migration on Postgres.
-const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[(2, include_str!("../../migrations/0002_limits.postgres.sql"))];
+const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[
+    (2, include_str!("../../migrations/0002_limits.postgres.sql")),
+    (13, include_str!("../../migrations/0013_exempted.postgres.sql")),
+];
 
 /// The durable store. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -21,15 +21,18 @@ macro_rules! open {
     };
 }
 
-/// The orders of account $1 that are pending, ready or processing at $2, as `Order::status` has it.
-/// (migrations/0002_limits.postgres.sql says the same.)
+/// The orders of account $1 that are pending, ready or processing at $2, as `Order::status` has it, without those that
+/// were placed at $3 or before and had no step since: none of their authorizations was responded to for them.
+/// (migrations/0013_exempted.postgres.sql says the same.)
 macro_rules! active {
     () => {
         concat!(
             open!(),
-            " AND (o.progress = 'processing' OR NOT EXISTS (SELECT 1 FROM order_authorizations x \
-               JOIN authorizations y ON y.id = x.authorization_id \
-               WHERE x.order_id = o.id AND (y.outcome NOT IN ('pending', 'valid') OR y.expires_at <= $2)))"
+            " AND (o.progress = 'processing' OR ((o.created_at > $3 OR EXISTS (SELECT 1 FROM order_authorizations x \
+               JOIN authorizations y ON y.id = x.authorization_id WHERE x.order_id = o.id \
+               AND y.attempted IS NOT NULL AND (y.validated_at IS NULL OR y.validated_at >= o.created_at))) \
+             AND NOT EXISTS (SELECT 1 FROM order_authorizations x JOIN authorizations y ON y.id = x.authorization_id \
+               WHERE x.order_id = o.id AND (y.outcome NOT IN ('pending', 'valid') OR y.expires_at <= $2))))"
         )
     };
 }
@@ -42,14 +45,19 @@ statements! {
         AND (o.progress = 'valid' OR o.expires_at > $4) ORDER BY o.id LIMIT $3";
     /// An upper bound of the active orders, cheaper than their number.
     OPEN_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", open!();
-    ACTIVE_ORDERS = "SELECT COUNT(*) FROM orders o WHERE ", active!();
+    /// As many as $4 at most, the latest first: those are the most likely to count.
+    ACTIVE_ORDERS = "SELECT COUNT(*) FROM (SELECT 1 FROM orders o WHERE ", active!(), " \
+        ORDER BY o.expires_at DESC LIMIT $4) x";
     /// For each active order when it ends by itself: an open one with the first of its authorizations.
     ACTIVE_ORDER_ENDS = "SELECT o.expires_at, MIN(CASE WHEN o.progress = 'open' THEN z.expires_at END) FROM orders o \
         LEFT JOIN order_authorizations l ON l.order_id = o.id \
         LEFT JOIN authorizations z ON z.id = l.authorization_id WHERE ", active!(), " \
         GROUP BY o.id, o.expires_at ORDER BY o.expires_at LIMIT 10000";
-    REPLACE_CERTIFICATE = "UPDATE certificates SET replaced_by = $2 \
-        WHERE serial = $1 AND (replaced_by IS NULL OR replaced_by = $3) RETURNING serial";
+    /// An order that is exempt ($4) spends what the certificate grants once, and once more when the operator asks (ARI-04).
+    REPLACE_CERTIFICATE = "UPDATE certificates SET replaced_by = $2, \
+        exempted_at = CASE WHEN CAST($4 AS BIGINT) = 1 THEN CAST($5 AS BIGINT) ELSE exempted_at END \
+        WHERE serial = $1 AND (replaced_by IS NULL OR replaced_by = $3) \
+        AND (CAST($4 AS BIGINT) = 0 OR exempted_at IS NULL OR exempted_at < renewal_asked_at) RETURNING serial";
 }
 
 const ORDER_COLUMNS: &str = "id, account_id, profile, identifiers, not_before, not_after, replaces, created_at, expires_at, progress, \
@@ -66,7 +74,7 @@ const AUTHORIZATION_COLUMNS: &str = authorization_columns!();
 
 /// Counts an account's active orders, and lets nobody add one before the transaction ends.
 pub(super) const LOCK_ACTIVE_ORDERS: &str =
-    "-- LOCK_ACTIVE_ORDERS\nSELECT chancery_active_orders($1, $2, $3)";
+    "-- LOCK_ACTIVE_ORDERS\nSELECT chancery_active_orders($1, $2, $3, $4)";
 
 /// How many active orders an account may have once its next is placed (design I-10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +83,8 @@ pub struct ActiveCap {
     pub most: u32,
     /// Orders that have expired by now do not count.
     pub now: Timestamp,
+    /// Orders that were placed by then do not count until somebody responds to one of their challenges.
+    pub untouched_since: Timestamp,
 }
 
 /// What became of placing an order.
@@ -137,7 +147,7 @@ const AUTHORIZATION_TYPES: [&str; 11] =
     ["TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT", "TEXT"];
 
 /// The statement that places an order on Postgres unless the account has as many active ones as the first parameter after
-/// the rows says at the time that the second says; the event's values follow. It answers no row then.
+/// the rows says at the time that the second says, without those that are untouched since the third; the event's values follow. It answers no row then.
 pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
     let values = |first: usize, rows: usize, types: &[&str]| {
         let row = |r: usize| {
@@ -161,14 +171,15 @@ pub(super) fn insert_capped_statement(new: usize, all: usize) -> String {
         )
     };
     format!(
-        "-- INSERT_ORDER_CAPPED\nWITH counted AS MATERIALIZED (SELECT chancery_active_orders($2, ${now}, ${cap}) AS active), \
+        "-- INSERT_ORDER_CAPPED\nWITH counted AS MATERIALIZED (SELECT chancery_active_orders($2, ${now}, ${cap}, ${untouched}) AS active), \
          placed AS (INSERT INTO orders ({ORDER_COLUMNS}) SELECT v.* FROM (VALUES {order}) AS v, counted \
            WHERE counted.active < ${cap} RETURNING id), {authorized}\
          linked AS (INSERT INTO order_authorizations (order_id, position, authorization_id) \
            SELECT v.* FROM (VALUES {links}) AS v, placed), {audited} \
          SELECT id FROM placed",
         now = cap + 1,
-        audited = audit::arm(cap + 2, "placed", None)
+        untouched = cap + 2,
+        audited = audit::arm(cap + 3, "placed", None)
     )
 }
 
@@ -228,19 +239,20 @@ async fn active(
     account: &AccountId,
     cap: ActiveCap,
 ) -> Result<i64, StorageError> {
-    let mut values = parameters![account, cap.now];
-    let texts: &[&'static str] = match dialect {
-        Dialect::Postgres => {
-            values.extend(parameters![i64::from(cap.most)]);
-            &[LOCK_ACTIVE_ORDERS]
-        }
-        Dialect::Sqlite => &[OPEN_ORDERS, ACTIVE_ORDERS],
+    let ActiveCap { most, now, untouched_since } = cap;
+    let most = i64::from(most);
+    let texts = match dialect {
+        Dialect::Postgres => vec![(LOCK_ACTIVE_ORDERS, parameters![account, now, most, untouched_since])],
+        Dialect::Sqlite => vec![
+            (OPEN_ORDERS, parameters![account, now]),
+            (ACTIVE_ORDERS, parameters![account, now, untouched_since, most]),
+        ],
     };
     let mut active = 0;
-    for text in texts {
-        let rows = run(connection, (*text).into(), values.clone()).await?;
+    for (text, values) in texts {
+        let rows = run(connection, text.into(), values).await?;
         active = rows.first().map_or(Ok(0), |row| sqlx::Row::try_get(row, 0))?;
-        if active < i64::from(cap.most) {
+        if active < most {
             break;
         }
     }
@@ -287,7 +299,7 @@ impl Store {
         let texts = insert_statements(self.dialect, new, all);
         if self.dialect == Dialect::Postgres && replaces.is_none() {
             if let Some(cap) = cap {
-                let cap = parameters![i64::from(cap.most), cap.now];
+                let cap = parameters![i64::from(cap.most), cap.now, cap.untouched_since];
                 let values = [groups.concat(), cap, event_parameters(&event)].concat();
                 let placed = self.write(insert_capped_statement(new, all), values).await?;
                 return Ok(if placed.is_empty() { Placing::TooManyActive } else { Placing::Placed });
@@ -307,7 +319,8 @@ impl Store {
                 }
                 if let Some((serial, dead)) = replaces {
                     let dead = dead.map(|id| id.to_string());
-                    let values = parameters![&serial, &order.id, dead];
+                    let exempt = i64::from(order.exempt);
+                    let values = parameters![&serial, &order.id, dead, exempt, order.created_at];
                     if run(connection, REPLACE_CERTIFICATE.into(), values).await?.is_empty() {
                         return Ok(Placing::AlreadyReplaced);
                     }
@@ -328,13 +341,14 @@ impl Store {
         .await
     }
 
-    /// When each of an account's active orders ends by itself, the earliest first.
+    /// When each of an account's active orders ends by itself, the earliest first. `untouched_since` is that of [`ActiveCap`].
     pub async fn active_order_ends(
         &self,
         account: &AccountId,
         now: Timestamp,
+        untouched_since: Timestamp,
     ) -> Result<Vec<Timestamp>, StorageError> {
-        let rows = self.read(ACTIVE_ORDER_ENDS, parameters![account, now]).await?;
+        let rows = self.read(ACTIVE_ORDER_ENDS, parameters![account, now, untouched_since]).await?;
         let read = |row: &sqlx::any::AnyRow| -> Result<Timestamp, StorageError> {
             let order: i64 = sqlx::Row::try_get(row, 0)?;
             let authorization: Option<i64> = sqlx::Row::try_get(row, 1)?;

@@ -26,7 +26,7 @@ use crate::support::run::unique_name;
 /// Where refused clients are sent.
 const HELP: &str = "https://www.chancery.test/limits";
 
-/// A profile whose certificates are due for renewal as soon as they are issued, and the page about limits.
+/// A profile whose certificates are due for renewal as soon as they are issued, and exempt then.
 const TOML: &str = r#"
 [profiles.due]
 authorization = "trusted"
@@ -36,7 +36,8 @@ backdate = "6d"
 "#;
 
 fn settings() -> Settings {
-    Settings::new().set("CHANCERY_LIMITS_HELP_URL", HELP).toml(TOML)
+    let settings = Settings::new().set("CHANCERY_LIMITS_EXEMPT_AFTER", "0s");
+    settings.set("CHANCERY_LIMITS_HELP_URL", HELP).toml(TOML)
 }
 
 /// A deployment with low limits on everything but active orders and new accounts.

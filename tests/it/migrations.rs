@@ -3,11 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What does more than add, by file and beginning, with the reason why it may.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[(
-    "0002_limits.postgres.sql",
-    "CREATE FUNCTION chancery_active_orders(",
-    "no earlier program calls a function of this name",
-)];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "0002_limits.postgres.sql",
+        "CREATE FUNCTION chancery_active_orders(",
+        "no earlier program calls a function of this name",
+    ),
+    (
+        "0013_exempted.postgres.sql",
+        "CREATE FUNCTION chancery_active_orders(",
+        "no earlier program calls a function of this name with four parameters",
+    ),
+];
 
 /// The statements of a migration, without comments, each in one line. What stands between `$$` is one word.
 fn statements(text: &str) -> Vec<String> {

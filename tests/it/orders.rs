@@ -276,6 +276,9 @@ async fn ord_06_dates_outside_policy_are_malformed(server: Arc<Deployment>) {
         assert_eq!(answer.status, 400, "{payload}: {answer}");
         answer.problem(400, "malformed");
     }
+    // A lifetime of less than default_profile.shortest_lifetime.
+    let payload = json!({"identifiers": identifiers(&[&unique_name()]), "notAfter": from_now(240)});
+    client.new_order(payload).await.problem(400, "malformed");
     for wrong in ["soon", "2030-01-01", "2030-13-01T00:00:00Z", ""] {
         let payload = json!({"identifiers": identifiers(&[&unique_name()]), "notAfter": wrong});
         client.new_order(payload).await.problem(400, "malformed");

@@ -30,6 +30,7 @@ impl Reader {
         };
         Limits {
             capacities: Capacities::new(|limit| self.count(&format!("limits.{}", limit.setting()))),
+            exempt_after: self.span("limits.exempt_after"),
             alone_without_redis: self.text("limits.without_redis").as_deref() != Some("refuse"),
             help,
         }

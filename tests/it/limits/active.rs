@@ -1,7 +1,7 @@
 //! I-10: active orders, decided in the statement that inserts the order.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chancery::acme::account::{Account, AccountStatus};
 use chancery::acme::authorization::{Authorization, Outcome};
@@ -22,11 +22,14 @@ use crate::wire_tests;
 
 wire_tests! {
     crowded =>
+        ari_04_a_certificate_exempts_one_order_whatever_becomes_of_it
         ari_04_a_renewal_that_is_due_is_not_among_the_active_orders
         i_10_an_order_that_is_over_makes_room
         i_10_of_64_orders_at_once_exactly_the_cap_are_placed;
     hurried =>
         i_10_expiry_makes_room_without_a_sweep;
+    left_alone =>
+        i_10_untouched_orders_stop_counting_until_their_first_step;
 }
 
 /// Five active orders, and no other limit.
@@ -42,6 +45,59 @@ fn crowded(kind: Kind) -> Arc<Deployment> {
 fn hurried(kind: Kind) -> Arc<Deployment> {
     let settings = settings().set("CHANCERY_LIMITS_ACTIVE_ORDERS", "3").set("CHANCERY_ORDER_LIFETIME", "4s");
     Deployment::with(kind, &settings)
+}
+
+/// Three, which count for four seconds without a step.
+fn left_alone(kind: Kind) -> Arc<Deployment> {
+    let settings =
+        settings().set("CHANCERY_LIMITS_ACTIVE_ORDERS", "3").set("CHANCERY_ORDER_UNTOUCHED_AFTER", "4s");
+    Deployment::with(kind, &settings)
+}
+
+async fn i_10_untouched_orders_stop_counting_until_their_first_step(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let (known, name) = (unique_name(), unique_name());
+    // One with a step, one without, and one that rests on what was proven for another order alone.
+    let touched = client.order(&[&known, &unique_name()]).await;
+    let first = touched.authorizations().remove(0);
+    client.answer(&first, "http-01").await;
+    client.wait_for(&first, "valid").await;
+    let untouched = client.order(&[&name]).await;
+    let reusing = client.order(&[&known]).await;
+    assert_eq!(client.read(&reusing.url).await.state(), "ready");
+    let start = Instant::now();
+    while place(&client, &[&unique_name()]).await.status != 201 {
+        assert!(start.elapsed() < Duration::from_secs(15), "still counted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Nothing has become of it: it is finished as any other.
+    client.authorize(&untouched, "http-01").await;
+    client.collect(&untouched, &[&name], Key::new()).await;
+    // Whatever was placed meanwhile and left alone, the one with a step counts.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let placing = (0..4).map(|_| async { place(&client, &[&unique_name()]).await });
+    let answers = futures_util::future::join_all(placing).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 2);
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        assert!(refused(answer, "active-orders") <= 60);
+    }
+}
+
+async fn ari_04_a_certificate_exempts_one_order_whatever_becomes_of_it(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let name = unique_name();
+    let order = client.order_under("due", &[&name]).await;
+    let issued = client.collect(&order, &[&name], Key::new()).await;
+    let renewal = |names: &[&str]| json!({"identifiers": identifiers(names), "replaces": issued.chain.renewal_id(), "profile": "trusted"});
+    for _ in 0..5 {
+        place(&client, &[&unique_name()]).await.expect(201);
+    }
+    refused(&client.new_order(renewal(&[&name, &unique_name()])).await, "active-orders");
+    let order = flows::Order::of(&client.new_order(renewal(&[&name])).await.expect(201));
+    // Who gives it up has had it.
+    let authorization = order.authorizations().remove(0);
+    client.send(&authorization, json!({"status": "deactivated"})).await.expect(200);
+    refused(&client.new_order(renewal(&[&name])).await, "active-orders");
 }
 
 async fn i_10_of_64_orders_at_once_exactly_the_cap_are_placed(server: Arc<Deployment>) {
@@ -61,7 +117,7 @@ async fn i_10_of_64_orders_at_once_exactly_the_cap_are_placed(server: Arc<Deploy
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 5);
     for answer in answers.iter().filter(|answer| answer.status != 201) {
         let seconds = refused(answer, "active-orders");
-        assert!((86_300..=86_400).contains(&seconds), "until the first ends by itself, in a day: {seconds}");
+        assert_eq!(seconds, 60, "the first ends by itself in a day, and finishing one makes room at once");
     }
     assert!(others.iter().all(|answer| answer.status == 201), "another account's are its own");
 }
@@ -121,6 +177,10 @@ async fn i_10_expiry_makes_room_without_a_sweep(server: Arc<Deployment>) {
     place(&client, &[&unique_name()]).await.expect(201);
 }
 
+fn an_hour_before(now: Timestamp) -> Timestamp {
+    now.minus(Duration::from_secs(3600))
+}
+
 fn rows(account: &AccountId, now: Timestamp, cap: Option<u32>) -> NewOrderRows {
     let identifier = Identifier::Dns(unique_name());
     let authorization = Authorization {
@@ -154,7 +214,7 @@ fn rows(account: &AccountId, now: Timestamp, cap: Option<u32>) -> NewOrderRows {
         serial: None,
         authorizations: vec![(&authorization).into()],
     };
-    let cap = cap.map(|most| ActiveCap { most, now });
+    let cap = cap.map(|most| ActiveCap { most, now, untouched_since: an_hour_before(now) });
     NewOrderRows { order, authorizations: vec![authorization], replaces: None, cap }
 }
 
@@ -207,11 +267,14 @@ async fn i_10_three_stores_never_place_one_too_many() {
         }
         assert_eq!(placed, cap);
         // What was not placed left nothing behind.
-        assert_eq!(stores[1].active_order_ends(&account, now).await.unwrap().len(), cap as usize);
+        assert_eq!(
+            stores[1].active_order_ends(&account, now, an_hour_before(now)).await.unwrap().len(),
+            cap as usize
+        );
         let orders = stores[2].orders_of_account(&account, "", 100, FleetClock::machine_now()).await.unwrap();
         assert_eq!(orders.len(), cap as usize);
         let late = now.plus(Duration::from_secs(3601));
-        assert_eq!(stores[0].active_order_ends(&account, late).await.unwrap(), []);
+        assert_eq!(stores[0].active_order_ends(&account, late, an_hour_before(late)).await.unwrap(), []);
         assert_eq!(stores[0].insert_order(rows(&account, late, Some(1))).await.unwrap(), Placing::Placed);
     }
 }
@@ -239,14 +302,18 @@ async fn i_10_the_count_costs_what_is_open_and_not_the_history() {
     let plan = postgres.psql(
         &url,
         &format!(
-            "SET enable_seqscan = off; PREPARE s (TEXT, BIGINT) AS {text}; \
-             EXPLAIN (ANALYZE, BUFFERS OFF, COSTS OFF, TIMING OFF) EXECUTE s ('{account}', {now})"
+            "SET enable_seqscan = off; PREPARE s (TEXT, BIGINT, BIGINT) AS {text}; \
+             EXPLAIN (ANALYZE, BUFFERS OFF, COSTS OFF, TIMING OFF) EXECUTE s ('{account}', {now}, -1)"
         ),
     );
     assert!(plan.contains("orders_active") && !plan.contains("Seq Scan on orders"), "{plan}");
-    assert_eq!(stores[0].active_order_ends(&account, Timestamp::from_micros(now)).await.unwrap().len(), 3);
-    let placing = stores[0].insert_order(rows(&account, Timestamp::from_micros(now), Some(3))).await.unwrap();
-    assert_eq!(placing, Placing::TooManyActive);
+    let (now, always) = (Timestamp::from_micros(now), Timestamp::from_micros(-1));
+    assert_eq!(stores[0].active_order_ends(&account, now, always).await.unwrap().len(), 3);
+    // They were placed at the beginning of time and never touched.
+    let mut rows = rows(&account, now, Some(3));
+    assert_eq!(stores[0].active_order_ends(&account, now, an_hour_before(now)).await.unwrap(), []);
+    rows.cap = Some(ActiveCap { most: 3, now, untouched_since: always });
+    assert_eq!(stores[0].insert_order(rows).await.unwrap(), Placing::TooManyActive);
 }
 
 /// Run by hand: `cargo test --test it -- --ignored --nocapture rates_of_placing`.

@@ -238,19 +238,20 @@ async fn ari_04_an_order_that_renews_what_is_due_is_not_counted(server: Arc<Depl
     let (due, early) = (issue("due").await, issue("trusted").await);
     use_up(&client, 4).await;
     refused(&place_ready(&client, &[&unique_name()]).await, "new-orders");
-    let renewal = |(issued, name): &(crate::support::flows::Issued, String), more: &str| {
-        let names = identifiers(&[name, more]);
+    let renewal = |(issued, name): &(crate::support::flows::Issued, String), more: &[&str]| {
+        let names = identifiers(&[&[name.as_str()], more].concat());
         json!({"identifiers": names, "replaces": issued.chain.renewal_id(), "profile": "trusted"})
     };
-    refused(&client.new_order(renewal(&early, &unique_name())).await, "new-orders");
-    // Another account has no part in it.
-    let stranger = server.account().await.new_order(renewal(&due, &unique_name())).await;
+    refused(&client.new_order(renewal(&early, &[])).await, "new-orders");
+    // Another account has no part in it, and a name more makes it no renewal.
+    let stranger = server.account().await.new_order(renewal(&due, &[])).await;
     stranger.problem(403, "unauthorized");
-    let order = Order::of(&client.new_order(renewal(&due, &unique_name())).await.expect(201));
+    refused(&client.new_order(renewal(&due, &[&unique_name()])).await, "new-orders");
+    let order = Order::of(&client.new_order(renewal(&due, &[])).await.expect(201));
     // Once only: the next is refused as replaced, not as one too many.
-    client.new_order(renewal(&due, &unique_name())).await.problem(409, "alreadyReplaced");
+    client.new_order(renewal(&due, &[])).await.problem(409, "alreadyReplaced");
     assert_eq!(client.read(&order.url).await.state(), "ready");
     // A revoked certificate is no way around the limit.
     client.revoke(early.0.chain.leaf_der(), Some(4)).await.expect(200);
-    refused(&client.new_order(renewal(&early, &unique_name())).await, "new-orders");
+    refused(&client.new_order(renewal(&early, &[])).await, "new-orders");
 }
