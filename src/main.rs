@@ -95,14 +95,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
 }
 
 fn load(configured: &Configured, local: bool) -> Result<Config, StartError> {
+    Ok(Config::load(&sources(configured, local))?)
+}
+
+fn sources(configured: &Configured, local: bool) -> Sources {
     let environment = std::env::vars_os().collect();
-    let sources = Sources {
-        file: configured.config.clone(),
-        data_dir: configured.data_dir.clone(),
-        local,
-        environment,
-    };
-    Ok(Config::load(&sources)?)
+    Sources { file: configured.config.clone(), data_dir: configured.data_dir.clone(), local, environment }
 }
 
 /// Says of each thing that the configuration names whether it works; an error if one does not.
@@ -128,7 +126,7 @@ fn init_authority(init: &CaInit) -> Result<(), StartError> {
         KeyType::Rsa4096 => AuthorityKey::Rsa4096,
         _ => AuthorityKey::P256,
     };
-    let folder = &init.data_dir;
+    let folder = &Config::data_dir(&sources(&init.configured, false))?;
     if folder.join("issuing.pem").exists() {
         return Err(format!("{} has an authority already; nothing was changed", folder.display()).into());
     }

@@ -133,16 +133,16 @@ pub struct Check {
 pub enum CaCommand {
     /// Make a root and an issuing certificate: root.pem, root.key, issuing.pem, issuing.key
     ///
-    /// Nothing that exists is overwritten. Replicas need issuing.pem, issuing.key and root.pem; keep root.key offline.
+    /// They are written into the data folder; nothing that exists is overwritten. Replicas need issuing.pem, issuing.key and root.pem; keep root.key offline.
     Init(CaInit),
 }
 
 /// `chancery ca init`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct CaInit {
-    /// Where the files are written
-    #[arg(long, value_name = "DIR", default_value = "./chancery-data")]
-    pub data_dir: PathBuf,
+    /// The files are written into the data folder.
+    #[command(flatten)]
+    pub configured: Configured,
     /// What the certificates' names begin with
     #[arg(long, value_name = "NAME", default_value = "Chancery", value_parser = authority_name)]
     pub name: String,
@@ -200,7 +200,9 @@ mod tests {
             panic!("not ca init");
         };
         assert_eq!((init.name.as_str(), init.key), ("Example", KeyType::Rsa3072));
-        assert_eq!(init.data_dir, PathBuf::from("./chancery-data"));
+        assert_eq!(init.configured, Configured::default());
+        let init = parsed("chancery ca init --config c.toml --data-dir d");
+        assert!(matches!(init, Command::Ca(CaCommand::Init(init)) if init.configured == configured));
         let Command::Eab(EabCommand::Create(create)) = parsed("chancery eab create --uses 5 --expires 30d")
         else {
             panic!("not eab create");

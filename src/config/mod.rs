@@ -283,6 +283,12 @@ impl Config {
         reader::read(sources::Gathered::from(sources))
     }
 
+    /// The data folder alone, for a command that needs no more of the configuration, which may not be complete yet. What is wrong
+    /// with the sources themselves is an error all the same, but for secrets that are not there.
+    pub fn data_dir(sources: &Sources) -> Result<PathBuf, ConfigError> {
+        reader::data_dir(sources::Gathered::from(sources))
+    }
+
     /// Whether this process has no replicas beside it: what it makes in its data folder is then for itself alone.
     pub fn is_alone(&self) -> bool {
         self.replicas == Replicas::One || matches!(self.database, Database::Sqlite(_))

@@ -1,5 +1,6 @@
 //! From values to the [`Config`], and what must hold between them.
 
+mod authority;
 mod limits;
 mod retention;
 mod validation;
@@ -21,7 +22,7 @@ use super::kind::Value;
 use super::reference;
 use super::settings::SQLITE_FILE;
 use super::sources::Gathered;
-use super::{Ca, Caa, Config, Crl, Database, IssuerFiles, Job, Log, LogFormat, Replicas, Secret, Tls};
+use super::{Caa, Config, Crl, Database, Job, Log, LogFormat, Replicas, Secret, Tls};
 
 /// Makes the configuration, or says everything that is wrong.
 pub(super) fn read(gathered: Gathered) -> Result<Config, ConfigError> {
@@ -37,6 +38,15 @@ pub(super) fn read(gathered: Gathered) -> Result<Config, ConfigError> {
         Ok(config)
     } else {
         Err(ConfigError { faults })
+    }
+}
+
+/// The data folder, whatever the settings together come to.
+pub(super) fn data_dir(mut gathered: Gathered) -> Result<PathBuf, ConfigError> {
+    gathered.faults.retain(|fault| !matches!(fault, Fault::SecretUnreadable { .. }));
+    match gathered.entry("data_dir").and_then(|entry| entry.value.as_ref()) {
+        Some(Value::Path(path)) if gathered.faults.is_empty() => Ok(path.clone()),
+        _ => Err(ConfigError { faults: gathered.faults }),
     }
 }
 
@@ -146,15 +156,15 @@ impl Reader {
             Some("1") => Replicas::One,
             _ => Replicas::Many,
         };
-        let ca = self.ca(&external_url);
+        let mut ca = self.ca(&external_url);
         let profiles = self.profiles();
         let eab_encryption_key = self.text("eab.encryption_key").map(Secret::new);
-        self.check_fleet(&database, redis_url.as_ref(), replicas, &ca);
-        if replicas == Replicas::Many
-            && matches!(database, Database::Postgres(_))
-            && eab_encryption_key.is_none()
-        {
-            self.check_bindings(&profiles);
+        if replicas == Replicas::Many && matches!(database, Database::Postgres(_)) {
+            self.check_fleet(redis_url.as_ref());
+            ca = self.shared_authority(ca, &data_dir);
+            if eab_encryption_key.is_none() {
+                self.check_bindings(&profiles);
+            }
         }
         let (listen, ops_listen) = (self.address("listen"), self.address("ops.listen"));
         if listen == ops_listen && listen.port() != 0 {
@@ -223,25 +233,14 @@ impl Reader {
         }
     }
 
-    /// Replicas share nothing but Postgres and Redis, so a fleet needs both, and one authority (design §1, §6).
-    fn check_fleet(&self, database: &Database, redis: Option<&Secret>, replicas: Replicas, ca: &Ca) {
-        if replicas == Replicas::One || matches!(database, Database::Sqlite(_)) {
-            return;
-        }
+    /// Replicas share nothing but Postgres and Redis, so a fleet needs both (design §1).
+    fn check_fleet(&self, redis: Option<&Secret>) {
         if redis.is_none() {
             self.refuse(
                 &["database.url", "redis.url", "replicas"],
                 "database.url is Postgres and redis.url is not set: replicas on one Postgres share nonces and rate \
                  limits through Redis, and without it a nonce could be used once on each of them. Set redis.url, or \
                  set replicas = 1 if this is the only replica and will stay so",
-            );
-        }
-        if ca.issuer.is_none() {
-            self.refuse(
-                &["database.url", "ca.cert", "ca.key", "replicas"],
-                "database.url is Postgres and ca.cert and ca.key are not set: each replica would make a certificate \
-                 authority of its own. Make one by `chancery ca init`, give ca.cert, ca.key and ca.chain to every \
-                 replica, or set replicas = 1 if this is the only one",
             );
         }
     }
@@ -265,42 +264,6 @@ impl Reader {
                 }
                 if mode == Some("off") { Tls::Off } else { Tls::Auto }
             }
-        }
-    }
-
-    fn ca(&self, external_url: &str) -> Ca {
-        let files = |name: &'static str| match self.value(name) {
-            None => Vec::new(),
-            Some(Value::Files(files)) => files.clone(),
-            other => mismatch(name, other),
-        };
-        let chains = files("ca.chain");
-        let inputs = ["ca.cert", "ca.key", "ca.chain"];
-        let issuer = match (self.path("ca.cert"), self.path("ca.key")) {
-            (Some(cert), Some(key)) => Some(IssuerFiles { cert, key }),
-            (None, None) => None,
-            (Some(_), None) => {
-                self.refuse(&inputs, "ca.cert is set and ca.key is not: set both");
-                None
-            }
-            (None, Some(_)) => {
-                self.refuse(&inputs, "ca.key is set and ca.cert is not: set both");
-                None
-            }
-        };
-        if issuer.is_none() && !chains.is_empty() {
-            self.refuse(
-                &inputs,
-                "ca.chain follows the certificate that ca.cert names: set ca.cert and ca.key too",
-            );
-        }
-        Ca {
-            issuer,
-            chains,
-            public_url: self.text("ca.public_url").unwrap_or_else(|| external_url.to_owned()),
-            include_root: self.flag("ca.include_root"),
-            weak_keys: files("ca.weak_keys"),
-            previous: files("ca.previous"),
         }
     }
 

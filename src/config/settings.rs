@@ -138,9 +138,9 @@ pub const SETTINGS: &[Setting] = &[
     row("tls", "mode", Word(&["auto", "files", "off"]), Text("auto"), "`auto`: a certificate of our own authority, made at each start and anew each day, for 30 days; it is not on record, so it cannot be revoked; `files`: tls.cert and tls.key; `off`: plain HTTP behind a load balancer."),
     row("tls", "cert", Path, Absent, "The PEM certificate chain for `files`, leaf first."),
     row("tls", "key", Path, Absent, "The PEM private key for `files`."),
-    row("ca", "cert", Path, Derived("issuing.pem in data_dir, made at the first start"), "The PEM certificate that issues."),
-    row("ca", "key", Path, Derived("issuing.key in data_dir, made at the first start"), "Its PEM private key."),
-    row("ca", "chain", Files, Absent, "PEM files, each one chain that follows the issuing certificate; the first is the default, the others are offered as alternates."),
+    row("ca", "cert", Path, Derived("issuing.pem in data_dir, made at the first start, or for a fleet by `chancery ca init`"), "The PEM certificate that issues."),
+    row("ca", "key", Path, Derived("issuing.key in data_dir, likewise"), "Its PEM private key."),
+    row("ca", "chain", Files, Derived("root.pem in data_dir, where ca.cert is not set"), "PEM files, each one chain that follows the issuing certificate; the first is the default, the others are offered as alternates."),
     row("ca", "public_url", BaseUrl, Derived("external_url"), "Where certificates say that CRLs and the issuing certificate are found. Often plain http."),
     row("ca", "include_root", Boolean, Text("false"), "Whether a self-signed root at the end of a chain is sent."),
     row(

@@ -193,7 +193,9 @@ fn everything_that_is_wrong_is_said_at_once() {
 #[test]
 fn a_fleet_needs_redis_and_one_authority_unless_it_is_one_replica() {
     let postgres = ("CHANCERY_DATABASE_URL", "postgres://chancery:swordfish@db/chancery");
-    let text = refused(&[postgres]);
+    let text = refused(&[postgres, ("CHANCERY_DATA_DIR", "/nowhere")]);
+    assert!(text.contains("/nowhere lacks root.pem, issuing.pem, issuing.key"), "{text}");
+    assert!(text.contains("`chancery ca init --data-dir /nowhere` once"), "{text}");
     assert!(text.contains("Set redis.url, or set replicas = 1") && text.contains("ca.cert"), "{text}");
     assert!(!text.contains("swordfish"));
     let config = loaded(&[postgres, ("CHANCERY_REPLICAS", "1")]);
@@ -210,6 +212,26 @@ fn a_fleet_needs_redis_and_one_authority_unless_it_is_one_replica() {
     assert!(!format!("{config:?}").contains("swordfish"));
     assert!(!config.effective().contains("swordfish"));
     assert!(refused(&[("CHANCERY_CA_CERT", "issuing.pem")]).contains("set both"));
+}
+
+#[test]
+fn a_fleet_takes_the_authority_of_its_data_folder_if_it_is_complete() {
+    let folder = Folder::new("authority");
+    let mut sources =
+        with(&[("CHANCERY_DATABASE_URL", "postgres://db/chancery"), ("CHANCERY_REDIS_URL", "redis://cache")]);
+    for file in ["root.pem", "issuing.pem", "issuing.key"] {
+        sources.data_dir = folder.file(file, "").parent().map(Path::to_owned);
+        let loaded = Config::load(&sources);
+        assert_eq!(loaded.is_ok(), file == "issuing.key", "{file}");
+    }
+    let (config, folder) = (Config::load(&sources).unwrap(), sources.data_dir.clone().unwrap());
+    let issuer = config.ca.issuer.unwrap();
+    assert_eq!((issuer.cert, issuer.key), (folder.join("issuing.pem"), folder.join("issuing.key")));
+    assert_eq!(config.ca.chains, [folder.join("root.pem")]);
+    // A command that needs the folder alone asks for nothing else.
+    let unfinished = with(&[("CHANCERY_DATABASE_URL", "postgres://db/chancery"), ("CHANCERY_DATA_DIR", "d")]);
+    assert_eq!(Config::data_dir(&unfinished).unwrap(), PathBuf::from("d"));
+    assert!(Config::data_dir(&with(&[("CHANCERY_DATA_DIRECTORY", "d")])).is_err());
 }
 
 #[test]

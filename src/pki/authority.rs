@@ -34,11 +34,15 @@ pub const SERVER_VALIDITY: Duration = Duration::from_secs(30 * DAY.as_secs());
 /// By how much certificates made here are dated back, for machines whose clocks are slow: an hour.
 const BACKDATE: Duration = Duration::from_secs(3_600);
 
-/// What the files hold: public ones, and those that only their owner may read.
-const ROOT: &str = "root.pem";
+/// The root, which clients trust.
+pub const ROOT: &str = "root.pem";
 const ROOT_KEY: &str = "root.key";
-const ISSUING: &str = "issuing.pem";
-const ISSUING_KEY: &str = "issuing.key";
+/// The certificate that leaves are issued under.
+pub const ISSUING: &str = "issuing.pem";
+/// Its key.
+pub const ISSUING_KEY: &str = "issuing.key";
+/// Those that a replica needs.
+const NEEDED: [&str; 3] = [ROOT, ISSUING, ISSUING_KEY];
 
 /// The kind of keys that an authority is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +142,11 @@ fn random_serial() -> Result<Serial, IssuerError> {
     Ok(Serial::from_random(octets))
 }
 
+/// What of an authority is not in a folder; nothing if it is complete. The root's key may be elsewhere.
+pub fn missing(folder: &Path) -> Vec<&'static str> {
+    NEEDED.into_iter().filter(|file| !folder.join(file).exists()).collect()
+}
+
 /// The issuer in a data folder: `root.pem`, `root.key`, `issuing.pem`, `issuing.key`. If none of them is
 /// there, a new authority is made first (with the validities of this module). `root.key` may have been taken
 /// away for safe keeping; any other missing file is an error. Of two processes that start at once, one makes
@@ -159,9 +168,8 @@ pub fn load_or_create(
     let lock = lock.map_err(within(".authority.lock"))?;
     lock.lock().map_err(within(".authority.lock"))?;
 
-    let absent = |file: &&&str| !folder.join(file).exists();
-    let missing: Vec<&str> = [ROOT, ISSUING, ISSUING_KEY].iter().filter(absent).copied().collect();
-    if missing.len() == 3 && absent(&&ROOT_KEY) {
+    let missing = missing(folder);
+    if missing.len() == NEEDED.len() && !folder.join(ROOT_KEY).exists() {
         let new = create_authority(name, key, now, ROOT_VALIDITY, ISSUING_VALIDITY)?;
         for (file, text, mode) in [
             (ROOT_KEY, new.root_key.as_str(), 0o600),

@@ -6,6 +6,7 @@
 mod accounts;
 mod admission;
 mod audit;
+mod authority;
 mod authorizations;
 mod bounds;
 mod caa;
