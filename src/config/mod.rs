@@ -214,6 +214,8 @@ pub struct Caa {
 /// Rate limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Which defaults the capacities have.
+    pub preset: crate::limits::Preset,
     /// How much each allows.
     pub capacities: crate::limits::Capacities,
     /// How old a certificate must be so that the order that renews it is exempt (ARI-04).

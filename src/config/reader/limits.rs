@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::config::{Http, Limits};
-use crate::limits::{Capacities, Help};
+use crate::limits::{Capacities, Help, Preset};
 
 impl Reader {
     pub(super) fn http(&self) -> Http {
@@ -28,7 +28,9 @@ impl Reader {
             Some(page) => Help::Page(page),
             None => Help::Site(self.text("website").unwrap_or_else(|| format!("{external_url}/directory"))),
         };
+        let preset = self.text("limits.preset").and_then(|word| Preset::parse(&word));
         Limits {
+            preset: preset.unwrap_or_default(),
             capacities: Capacities::new(|limit| self.count(&format!("limits.{}", limit.setting()))),
             exempt_after: self.span("limits.exempt_after"),
             alone_without_redis: self.text("limits.without_redis").as_deref() != Some("refuse"),
