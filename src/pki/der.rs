@@ -71,7 +71,8 @@ impl<'a> Reader<'a> {
         }
         let (header, length) = match first {
             0..=0x7f => (2, usize::from(first)),
-            0x81..=0x83 => {
+            // Four octets: a list of a million revoked certificates has 49 MB.
+            0x81..=0x84 => {
                 let count = usize::from(first & 0x7f);
                 let octets = self.rest.get(2..2 + count).ok_or(DerError::Truncated)?;
                 let length = octets.iter().fold(0, |sum, octet| (sum << 8) | usize::from(*octet));
@@ -213,12 +214,19 @@ mod tests {
             assert_eq!(reader.expect(OCTET_STRING).map(|e| e.content.len()), Ok(length));
             assert_eq!(reader.finish(), Ok(()));
         }
+        // The longest of three octets, and the shortest of four.
+        for length in [0xff_ffff, 0x100_0000] {
+            let der = element(OCTET_STRING, &vec![7; length]);
+            assert_eq!(Reader::new(&der).expect(OCTET_STRING).map(|e| e.content.len()), Ok(length));
+        }
         for (wrong, why) in [
             (&[0x04, 0x80, 0, 0][..], DerError::Length),
             (&[0x04, 0x81, 0x01, 7], DerError::Length),
             (&[0x04, 0x82, 0x00, 0x80], DerError::Length),
             (&[0x04, 0x02, 7], DerError::Length),
             (&[0x04, 0x84, 0, 0, 0, 1, 7], DerError::Length),
+            (&[0x04, 0x84, 1, 0, 0, 0, 7], DerError::Length),
+            (&[0x04, 0x85, 1, 0, 0, 0, 0, 7], DerError::Length),
             (&[0x04, 0x82, 0x01], DerError::Truncated),
             (&[0x04], DerError::Truncated),
             (&[], DerError::Truncated),
