@@ -305,6 +305,7 @@ async fn services(
         profiles: config.profiles.clone(),
         clock: Arc::<FleetClock>::clone(clock),
         urls: Urls::new(&config.external_url, &config.ca.public_url),
+        crls: service::crls::Lists::default(),
         crl_wanted: tokio::sync::Notify::new(),
         key_blocked: tokio::sync::Notify::new(),
         jobs: Jobs::new(job_bounds(config)),
@@ -319,6 +320,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     let services = Arc::new(services(&config, &clock, &issuer).await?);
     worker::compare_clocks(&services, &clock).await?;
     service::limits::refresh_overrides(&services).await?;
+    service::crls::refresh(&services).await?;
 
     let tls = certificate::tls(&config, &issuer)?;
     let bind = |address| async move {

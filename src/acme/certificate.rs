@@ -157,7 +157,7 @@ pub struct Revocation {
 }
 
 /// CRLReason (RFC 5280 §5.3.1) as far as subscribers may give one (CRT-05).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RevocationReason {
     /// 0
     Unspecified,

@@ -1,14 +1,26 @@
 //! Certificates (RFC 8555 §7.4.2), and what their extensions point at: the CRL and the issuer's certificate.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Response, header};
 
+use super::document::Document;
 use super::problem::Rejection;
 use super::signed::post_as_get;
 use super::{App, view};
 use crate::acme::certificate::{Certificate, Serial};
-use crate::service;
+use crate::pki::issuer::Issuer;
+use crate::service::{self, Services};
+
+/// How long a cache may keep a CRL at most: a revocation makes a new one at any time.
+const CRL_MAX_AGE: Duration = Duration::from_secs(60);
+
+/// How long a cache may keep an issuer's certificate.
+const ISSUER_MAX_AGE: Duration = Duration::from_secs(86_400);
 
 pub(super) async fn certificate(
     State(app): State<App>,
@@ -50,29 +62,39 @@ async fn download(
     Ok(response)
 }
 
+/// Served from memory alone: a file that is no issuer's is looked for nowhere else.
 pub(super) async fn crl(
     State(app): State<App>,
     Path(file): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
-    let missing = || Rejection::missing("CRL");
-    // Read before the store is asked: Postgres refuses octets that no issuer's name has.
-    let name = file.strip_suffix(".crl").filter(|name| name.bytes().all(|b| b.is_ascii_hexdigit()));
-    let issuer = name.ok_or_else(missing)?;
-    let der = service::crls::current(&app.services, issuer).await?.ok_or_else(missing)?;
-    Ok(binary(der, "application/pkix-crl"))
+    let list = file.strip_suffix(".crl").and_then(|issuer| app.services.crls.newest(issuer));
+    let list = list.ok_or_else(|| Rejection::missing("CRL"))?;
+    let due = list.made_at().plus(app.services.settings.crl_interval).since(app.services.now());
+    let (number, made_at) = list.edition;
+    let edition = format!("{number:x}-{:x}", made_at.micros());
+    let max_age = due.min(CRL_MAX_AGE);
+    let document = Document::of_edition(list.der.clone(), "application/pkix-crl", max_age, &edition, made_at);
+    Ok(document.answer(&headers))
 }
 
 pub(super) async fn issuer(
     State(app): State<App>,
     Path(file): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
-    let named = file.strip_suffix(".der").and_then(|id| app.services.issuer_named(id));
-    let issuer = named.ok_or_else(|| Rejection::missing("issuer"))?;
-    Ok(binary(issuer.certificate_der().to_vec(), "application/pkix-cert"))
+    let named = file.strip_suffix(".der").and_then(|id| app.issuers.get(id));
+    Ok(named.ok_or_else(|| Rejection::missing("issuer"))?.answer(&headers))
 }
 
-fn binary(octets: Vec<u8>, media_type: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::from(octets));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
+/// The issuers' certificates, by the issuers' names.
+pub(super) type Issuers = BTreeMap<String, Document>;
+
+/// They never change while the process runs.
+pub(super) fn issuers(services: &Services) -> Issuers {
+    let document = |issuer: &Arc<dyn Issuer>| {
+        let der = issuer.certificate_der().to_vec();
+        (issuer.id().to_owned(), Document::new(der, "application/pkix-cert", ISSUER_MAX_AGE))
+    };
+    services.issuers().map(document).collect()
 }

@@ -1,21 +1,26 @@
 //! The directory (RFC 8555 §7.1.1), one for each profile beside the default's.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Response};
 use serde::Serialize;
 
 use super::App;
+use super::document::Document;
 use super::problem::Rejection;
 use super::signed::{Alone, post_as_get};
 use crate::service::Services;
 
+/// How long a cache may keep a directory: it changes with the configuration alone.
+const MAX_AGE: Duration = Duration::from_secs(60);
+
 /// The documents, which never change while the process runs.
 pub(super) struct Directories {
-    default: String,
-    profiles: BTreeMap<String, String>,
+    default: Document,
+    profiles: BTreeMap<String, Document>,
     index: HeaderValue,
 }
 
@@ -69,7 +74,7 @@ struct Meta<'a> {
     profiles: BTreeMap<&'a str, &'a str>,
 }
 
-fn document(services: &Services, profile: Option<&str>) -> String {
+fn document(services: &Services, profile: Option<&str>) -> Document {
     let (urls, settings) = (&services.urls, &services.settings);
     let directory = Directory {
         new_nonce: urls.of("/new-nonce"),
@@ -93,34 +98,32 @@ fn document(services: &Services, profile: Option<&str>) -> String {
                 .collect(),
         },
     };
-    serde_json::to_string(&directory).unwrap_or_default()
+    Document::new(serde_json::to_string(&directory).unwrap_or_default(), "application/json", MAX_AGE)
 }
 
-fn show(document: &str) -> Response<Body> {
-    let mut response = Response::new(Body::from(document.to_owned()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+impl App {
+    /// The directory of a profile, which must be there.
+    fn directory_of(&self, profile: &str) -> Result<&Document, Rejection> {
+        self.directories.profiles.get(profile).ok_or_else(|| Rejection::missing("profile"))
+    }
 }
 
-fn show_profile(app: &App, profile: &str) -> Result<Response<Body>, Rejection> {
-    app.directories.profiles.get(profile).map(|text| show(text)).ok_or_else(|| Rejection::missing("profile"))
-}
-
-pub(super) async fn get(State(app): State<App>) -> Response<Body> {
-    show(&app.directories.default)
+pub(super) async fn get(State(app): State<App>, headers: HeaderMap) -> Response<Body> {
+    app.directories.default.answer(&headers)
 }
 
 pub(super) async fn get_profile(
     State(app): State<App>,
     Path(profile): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
-    show_profile(&app, &profile)
+    Ok(app.directory_of(&profile)?.answer(&headers))
 }
 
 pub(super) async fn post(State(app): State<App>, request: Request) -> Result<Response<Body>, Rejection> {
     let signed = app.signed::<Alone>(request, ()).await?;
     post_as_get(&signed.payload)?;
-    Ok(show(&app.directories.default))
+    Ok(app.directories.default.plain())
 }
 
 pub(super) async fn post_profile(
@@ -130,5 +133,5 @@ pub(super) async fn post_profile(
 ) -> Result<Response<Body>, Rejection> {
     let signed = app.signed::<Alone>(request, ()).await?;
     post_as_get(&signed.payload)?;
-    show_profile(&app, &profile)
+    Ok(app.directory_of(&profile)?.plain())
 }

@@ -7,6 +7,7 @@ mod certificates;
 mod challenges;
 mod client_address;
 mod directory;
+mod document;
 mod envelope;
 mod key_change;
 mod nonces;
@@ -39,6 +40,7 @@ use problem::Rejection;
 pub struct App {
     services: Arc<Services>,
     directories: Arc<directory::Directories>,
+    issuers: Arc<certificates::Issuers>,
     bodies: body::Bodies,
     in_flight: Arc<Semaphore>,
     reserved: usize,
@@ -57,6 +59,7 @@ impl App {
     ) -> Self {
         Self {
             directories: Arc::new(directory::Directories::new(&services)),
+            issuers: Arc::new(certificates::issuers(&services)),
             services,
             bodies: body::Bodies::new(),
             in_flight: Arc::new(Semaphore::new(max_in_flight)),

@@ -1,6 +1,6 @@
 //! Certificate revocation lists (RFC 5280 §5).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use rcgen::{
     CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
@@ -39,14 +39,17 @@ pub struct RevokedEntry {
     pub reason: RevocationReason,
 }
 
-/// The serials that a CRL in DER lists, and why; none if it is no CRL.
-pub fn reasons(der: &[u8]) -> HashMap<Serial, RevocationReason> {
-    let Ok((_, crl)) = x509_parser::parse_x509_crl(der) else { return HashMap::new() };
+/// Those of `revoked` that a CRL in DER lists for that reason; none if it is no CRL. Reads the whole list.
+pub fn listed(
+    der: &[u8],
+    revoked: &HashSet<(Serial, RevocationReason)>,
+) -> HashSet<(Serial, RevocationReason)> {
+    let Ok((_, crl)) = x509_parser::parse_x509_crl(der) else { return HashSet::new() };
     let entries = crl.iter_revoked_certificates().filter_map(|entry| {
         let code = entry.reason_code().map_or(0, |(_, code)| i64::from(code.0));
         Serial::from_bytes(entry.raw_serial()).zip(RevocationReason::from_code(code))
     });
-    entries.collect()
+    entries.filter(|entry| revoked.contains(entry)).collect()
 }
 
 impl CrlTemplate {

@@ -152,20 +152,20 @@ impl Issuer for LocalIssuer {
     }
 
     async fn sign_crl(&self, crl: &CrlTemplate) -> Result<Vec<u8>, IssuerError> {
-        let (inner, params) = (Arc::clone(&self.0), crl.params(&self.0.key_id)?);
-        let sign = move || {
-            let crl = params.signed_by(&inner.signer)?;
-            inner.signer.key().signed(crl.der()).map_err(|_| IssuerError::Miswritten("form"))
-        };
-        if self.0.slow || crl.revoked.len() > LONG_CRL {
-            spawn_blocking(sign).await.map_err(|_| IssuerError::Interrupted)?
-        } else {
-            sign()
+        if !self.0.slow && crl.revoked.len() <= LONG_CRL {
+            return self.0.sign_crl(crl);
         }
+        let (inner, crl) = (Arc::clone(&self.0), crl.clone());
+        spawn_blocking(move || inner.sign_crl(&crl)).await.map_err(|_| IssuerError::Interrupted)?
     }
 }
 
 impl Inner {
+    fn sign_crl(&self, crl: &CrlTemplate) -> Result<Vec<u8>, IssuerError> {
+        let signed = crl.params(&self.key_id)?.signed_by(&self.signer)?;
+        self.signer.key().signed(signed.der()).map_err(|_| IssuerError::Miswritten("form"))
+    }
+
     fn issue(&self, template: &Template) -> Result<Vec<u8>, IssuerError> {
         let params = template.params(self.not_after)?;
         let key = rcgen::SubjectPublicKeyInfo::from_der(&template.public_key)?;

@@ -73,6 +73,8 @@ pub struct Services {
     pub urls: Urls,
     /// Wakes whoever revokes the certificates of compromised keys.
     pub key_blocked: tokio::sync::Notify,
+    /// The newest CRLs, as they are given out.
+    pub crls: crls::Lists,
     /// Wakes the publisher of CRLs after a revocation.
     pub crl_wanted: tokio::sync::Notify,
     /// The jobs that run in this replica.

@@ -9,6 +9,7 @@ use crate::acme::certificate::{Revocation, RevocationReason, Serial};
 use crate::acme::time::Timestamp;
 
 statements! {
+    CRL_EDITION = "SELECT number, this_update FROM crls WHERE issuer_id = $1";
     CRL = "SELECT number, this_update, next_update, der FROM crls WHERE issuer_id = $1";
     REVOKED_SINCE = "SELECT r.serial, r.revocation_reason FROM certificates r \
         WHERE r.issuer_id = $1 AND r.revoked_at IS NOT NULL AND r.revoked_at >= $2 AND r.not_after > $3 \
@@ -27,22 +28,39 @@ statements! {
 pub struct Crl {
     /// RFC 5280 §5.2.3: grows by one each time.
     pub number: i64,
-    /// When its content was read.
-    pub this_update: Timestamp,
+    /// When its content was read. (The list itself is dated back.)
+    pub made_at: Timestamp,
     /// When the next one will be there at the latest.
     pub next_update: Timestamp,
     /// The list in DER.
     pub der: Vec<u8>,
 }
 
+/// Which list of an issuer it is: its number, and when it was made (numbers are used again after a restore).
+pub type Edition = (i64, Timestamp);
+
+impl Crl {
+    /// Which one it is.
+    pub const fn edition(&self) -> Edition {
+        (self.number, self.made_at)
+    }
+}
+
 impl Store {
+    /// Which list of an issuer is the newest.
+    pub async fn crl_edition(&self, issuer_id: &str) -> Result<Option<Edition>, StorageError> {
+        let rows = self.read(CRL_EDITION, parameters![issuer_id]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some((row.try_get(0)?, Timestamp::from_micros(row.try_get(1)?))))
+    }
+
     /// The newest list of an issuer.
     pub async fn crl(&self, issuer_id: &str) -> Result<Option<Crl>, StorageError> {
         let rows = self.read(CRL, parameters![issuer_id]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Crl {
             number: row.try_get(0)?,
-            this_update: Timestamp::from_micros(row.try_get(1)?),
+            made_at: Timestamp::from_micros(row.try_get(1)?),
             next_update: Timestamp::from_micros(row.try_get(2)?),
             der: row.try_get(3)?,
         }))
@@ -91,9 +109,9 @@ impl Store {
         &self,
         issuer_id: &str,
         previous: Option<i64>,
-        crl: Crl,
+        crl: &Crl,
     ) -> Result<bool, StorageError> {
-        let mut values = parameters![issuer_id, crl.number, crl.this_update, crl.next_update, crl.der];
+        let mut values = parameters![issuer_id, crl.number, crl.made_at, crl.next_update, crl.der.clone()];
         let text = if let Some(previous) = previous {
             values.extend(parameters![previous]);
             REPLACE_CRL

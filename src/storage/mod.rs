@@ -38,7 +38,7 @@ pub use audit::Trail;
 pub use authorizations::{MOST_COUNTED, ValidationJob};
 pub use blocked_keys::Compromised;
 pub use certificates::IssuedCertificate;
-pub use crls::Crl;
+pub use crls::{Crl, Edition};
 pub use dialect::Dialect;
 pub use error::StorageError;
 pub use external_accounts::Bound;

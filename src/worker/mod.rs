@@ -22,6 +22,8 @@ const LARGE_OFFSET: Duration = Duration::from_secs(2);
 
 /// The least time between two looks at the CRLs.
 const BETWEEN_LISTS: Duration = Duration::from_secs(1);
+/// How often it is looked whether another replica has published a CRL.
+const CRLS_TICK: Duration = Duration::from_secs(2);
 /// How often the operator's overrides of limits are looked at.
 const OVERRIDES_TICK: Duration = Duration::from_secs(2);
 
@@ -61,6 +63,7 @@ pub async fn run(
     let jobs = takeover::run(&services, config.tick, &stop);
     let clocks = keep_time(&services, &clock, &stop);
     let overrides = every(OVERRIDES_TICK, &stop, || limits::refresh_overrides(&services));
+    let others_lists = every(CRLS_TICK, &stop, || crls::refresh(&services));
     let lists = async {
         loop {
             if let Err(error) = crls::renew_if_due(&services).await {
@@ -79,7 +82,7 @@ pub async fn run(
         }
     };
     let keys = revoke_by_keys(&services, config.tick, &stop);
-    tokio::join!(election, sweeping, announcing, jobs, clocks, overrides, lists, keys);
+    tokio::join!(election, sweeping, announcing, jobs, clocks, overrides, others_lists, lists, keys);
 }
 
 async fn every<F, R>(period: Duration, stop: &CancellationToken, work: F)

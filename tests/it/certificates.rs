@@ -224,19 +224,7 @@ async fn crt_03_the_leaf_says_where_its_issuer_and_crl_are(server: Arc<Deploymen
     client.finalize(&order, &csr(&Key::new().to_rcgen(), &[&name])).await.expect(200);
     let url = client.wait_for(&order.url, "valid").await.string("certificate");
     let chain = Chain::parse(&client.read(&url).await.text());
-    let leaf = chain.leaf();
-    let issuer_url = leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityInfoAccess(access) => {
-            access.accessdescs.iter().find_map(|one| match one.access_location {
-                GeneralName::URI(url) if one.access_method.to_id_string() == "1.3.6.1.5.5.7.48.2" => {
-                    Some(url)
-                }
-                _ => None,
-            })
-        }
-        _ => None,
-    });
-    let issuer = client.get(issuer_url.expect("caIssuers")).await.expect(200);
+    let issuer = client.get(&issuer_url(&chain)).await.expect(200);
     assert_eq!(
         issuer.body,
         chain.certificate(1).as_raw(),
@@ -244,6 +232,23 @@ async fn crt_03_the_leaf_says_where_its_issuer_and_crl_are(server: Arc<Deploymen
     );
     let crl = client.get(&crl_url(&chain)).await.expect(200);
     assert_eq!(crl.content_type(), "application/pkix-crl", "{}", crl.status);
+}
+
+/// The URL of its issuer's certificate that a leaf names.
+pub fn issuer_url(chain: &Chain) -> String {
+    let leaf = chain.leaf();
+    let found = leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityInfoAccess(access) => {
+            access.accessdescs.iter().find_map(|one| match one.access_location {
+                GeneralName::URI(url) if one.access_method.to_id_string() == "1.3.6.1.5.5.7.48.2" => {
+                    Some(url.to_owned())
+                }
+                _ => None,
+            })
+        }
+        _ => None,
+    });
+    found.expect("caIssuers")
 }
 
 /// The URL of the CRL that a leaf names.

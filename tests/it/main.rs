@@ -25,6 +25,7 @@ mod faults;
 mod features;
 mod finalize;
 mod floors;
+mod from_memory;
 mod gen_requests;
 mod gen_responses;
 mod gen_urls;
