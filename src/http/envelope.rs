@@ -41,6 +41,7 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let endpoint = matched(&request, app.services.urls.prefix());
     let new_nonce = endpoint == "/new-nonce";
     let is_http1 = request.version() <= Version::HTTP_11;
+    let of_a_script = request.headers().contains_key(header::ORIGIN);
     let span = tracing::info_span!("request", id);
     let mut response = if method == Method::OPTIONS && endpoint != "none" {
         preflight()
@@ -53,6 +54,7 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
         add_nonce(&app, &mut response, new_nonce);
     }
     add_headers(&app, &mut response, &id, endpoint.ends_with("/directory"));
+    allow_scripts(&mut response, of_a_script);
     if is_http1 && app.services.jobs.is_leaving() {
         // The next request goes to a replica that stays. (HTTP/2 has GOAWAY for that, when the listener ends.)
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -144,11 +146,20 @@ fn add_headers(app: &App, response: &mut Response<Body>, id: &str, is_directory:
     if !is_directory {
         headers.append(header::LINK, app.directories.index_link());
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    let exposed = HeaderValue::from_static("Link, Location, Replay-Nonce, Retry-After");
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(&REQUEST_ID, value);
+    }
+}
+
+/// RFC 8555 §6.1: scripts of any origin may read. Only they are told (GEN-12): getssl takes the names of headers that are
+/// exposed for the headers themselves.
+fn allow_scripts(response: &mut Response<Body>, asked: bool) {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if asked {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        let exposed = HeaderValue::from_static("Link, Location, Replay-Nonce, Retry-After");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 }
 

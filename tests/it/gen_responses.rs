@@ -23,6 +23,7 @@ wire_tests! {
         gen_03_every_post_is_answered_with_a_fresh_nonce_and_no_get_is
         gen_04_nothing_with_a_nonce_may_be_stored
         gen_12_browsers_may_read_the_directory
+        gen_12_only_scripts_are_told_which_headers_they_may_read
         gen_13_every_response_has_an_id_that_finds_its_log_lines
         gen_14_bodies_are_compact_json_in_a_fixed_order_of_the_exact_media_type
         gen_15_there_is_always_a_date
@@ -126,7 +127,6 @@ async fn gen_04_nothing_with_a_nonce_may_be_stored(server: Arc<Deployment>) {
     }
 }
 
-/// The same URL with one digit of the id in it changed.
 async fn gen_12_browsers_may_read_the_directory(server: Arc<Deployment>) {
     let client = server.client();
     let directory = client.plain(Method::GET, &server.directory).header("origin", "https://x.test");
@@ -135,6 +135,18 @@ async fn gen_12_browsers_may_read_the_directory(server: Arc<Deployment>) {
     let exposed = directory.header("access-control-expose-headers").unwrap_or("").to_ascii_lowercase();
     for header in ["link", "location", "replay-nonce", "retry-after"] {
         assert!(exposed.split(',').any(|one| one.trim() == header), "{header}: {directory}");
+    }
+    assert_eq!(directory.header("vary"), Some("Origin"), "{directory}");
+}
+
+async fn gen_12_only_scripts_are_told_which_headers_they_may_read(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let order = client.ready_order(&[&unique_name()]).await;
+    for answer in [client.get(&server.directory).await, client.read(&order.url).await] {
+        for header in ["access-control-allow-origin", "access-control-expose-headers"] {
+            assert_eq!(answer.header(header), None, "{answer}");
+        }
+        assert_eq!(answer.header("vary"), Some("Origin"), "{answer}");
     }
 }
 
