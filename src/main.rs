@@ -105,6 +105,9 @@ fn sources(configured: &Configured, local: bool) -> Sources {
 
 /// Says of each thing that the configuration names whether it works; an error if one does not.
 fn try_out(config: &Config) -> Result<(), StartError> {
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     let mut failed = 0;
     for (name, outcome) in runtime()?.block_on(server::try_out(config)) {
         match outcome {

@@ -3,7 +3,9 @@
 mod certificate;
 mod descriptors;
 mod first_steps;
+mod secrets;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +29,13 @@ use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
 use crate::policy::caa::Climb;
 use crate::policy::special::Ours;
-use crate::service::{self, JobBounds, Jobs, SealingKey, Services, Settings, Urls, external_accounts};
+use crate::service::{self, JobBounds, Jobs, Services, Settings, Urls, external_accounts};
 use crate::storage::{Replica, StorageError, Store};
 use crate::telemetry::Metrics;
 use crate::validation::ValidationConfig;
 use crate::worker::{self, WorkerConfig};
+
+pub use secrets::open_sealing;
 
 /// Why a replica cannot start; the text says what to do.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -81,45 +85,6 @@ async fn in_fleet_time(store: Store) -> Result<Store, StartError> {
         clock.follow(&reading);
     }
     Ok(store.with_clock(Arc::new(clock)))
-}
-
-/// What the secrets of external account keys are sealed under: the key of the configuration, or for a process without
-/// replicas that of `eab.key` in its data folder, made if it is not there. Nothing for a fleet that has none.
-pub fn open_sealing(config: &Config) -> Result<Option<SealingKey>, StartError> {
-    if let Some(text) = &config.eab_encryption_key {
-        return Ok(Some(SealingKey::parse(text.expose()).ok_or("eab.encryption_key is not a key")?));
-    }
-    if !config.is_alone() {
-        return Ok(None);
-    }
-    make_data_dir(&config.data_dir)?;
-    let path = config.data_dir.join("eab.key");
-    let failed = |error: std::io::Error| format!("cannot use {}: {error}", path.display());
-    if !path.exists() {
-        let text = SealingKey::generate().ok_or("there are no random numbers")?;
-        write_new_secret(&path, &text).map_err(failed)?;
-    }
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(&path).map_err(failed)?);
-    let key = SealingKey::parse(text.trim());
-    Ok(Some(key.ok_or_else(|| format!("{} does not hold 32 octets in base64", path.display()))?))
-}
-
-/// Writes a file that only its owner may read, so that it is there whole or not at all, unless it is there already: of
-/// two processes that start at once, both then use that of one.
-fn write_new_secret(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let temporary = path.with_extension(format!("{}.new", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    let linked = std::fs::hard_link(&temporary, path);
-    std::fs::remove_file(&temporary)?;
-    match linked {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => std::fs::File::open(path.parent().unwrap_or(path))?.sync_all(),
-    }
 }
 
 /// Brings the schema up to date, waiting a little for a database that is not there yet.
@@ -323,11 +288,12 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     service::crls::refresh(&services).await?;
 
     let tls = certificate::tls(&config, &issuer)?;
-    let bind = |address| async move {
-        TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
-    };
     let listener = bind(config.listen).await?;
     let operations = bind(config.ops_listen).await?;
+    let public = match config.ca.listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let stop = CancellationToken::new();
     let limits = ListenerLimits {
         max_connections: descriptors::connections_that_fit(config.http.max_connections),
@@ -338,10 +304,15 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     let proxies = http.trusted_proxies.clone();
     let app = App::new(Arc::clone(&services), http.max_in_flight, http.request_timeout, proxies.clone());
     let drain = config.shutdown_timeout;
+    let proxies = || http.proxy_protocol.then(|| ProxyProtocol::new(proxies.clone()));
+    let public = public.map(|public| {
+        let router = app.clone().public_router();
+        tokio::spawn(listener::serve(public, None, proxies(), router, limits, stop.clone(), drain))
+    });
     let acme = tokio::spawn(listener::serve(
         listener,
         tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
-        http.proxy_protocol.then(|| ProxyProtocol::new(proxies)),
+        proxies(),
         app.router(),
         limits,
         stop.clone(),
@@ -350,22 +321,12 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     let working = worker_config(&config, services.now());
     let working = tokio::spawn(worker::run(Arc::clone(&services), clock, working, stop.clone()));
     let stopped = CancellationToken::new();
-    let rendering = metrics.clone();
-    let router = operations::router(Arc::clone(&services), Arc::new(move || rendering.render()));
-    let operating = tokio::spawn(listener::serve(
-        operations,
-        None,
-        None,
-        router,
-        ListenerLimits { max_connections: OPERATIONS_CONNECTIONS, ..limits },
-        stopped.clone(),
-        Duration::from_secs(1),
-    ));
+    let operating = tokio::spawn(operate(operations, &services, metrics.clone(), limits, stopped.clone()));
     tokio::spawn(metrics.upkeep(stopped.clone()));
     if let Some((certificate, _)) = tls {
         tokio::spawn(certificate::renew(config.clone(), issuer, certificate, stopped.clone()));
     }
-    tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ops = %config.ops_listen, "serving");
+    tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ca = ?config.ca.listen, ops = %config.ops_listen, "serving");
     if local {
         first_steps::print(&config, &services.urls);
     }
@@ -374,12 +335,30 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     tracing::info!("stopping: no new requests; running ones end, jobs are handed back");
     services.jobs.stop();
     stop.cancel();
-    let _ = tokio::join!(acme, working);
+    let _ = tokio::join!(acme, working, futures_util::future::OptionFuture::from(public));
     services.jobs.drain(drain).await;
     stopped.cancel();
     let _ = operating.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| format!("cannot listen on {address}: {error}").into())
+}
+
+/// Serves the operator's endpoints.
+fn operate(
+    listener: TcpListener,
+    services: &Arc<Services>,
+    metrics: Metrics,
+    limits: ListenerLimits,
+    stopped: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let router = operations::router(Arc::clone(services), Arc::new(move || metrics.render()));
+    let limits = ListenerLimits { max_connections: OPERATIONS_CONNECTIONS, ..limits };
+    listener::serve(listener, None, None, router, limits, stopped, Duration::from_secs(1))
 }
 
 /// Waits for SIGTERM or SIGINT. After a SIGTERM a replica of a fleet goes on for `shutdown.delay`, no longer ready: its

@@ -15,6 +15,8 @@ use crate::service::SealingKey;
 pub enum Kind {
     /// `IP:PORT`.
     Address,
+    /// `IP:PORT`, or `off`.
+    AddressOrOff,
     /// A list of `IP:PORT`.
     Addresses,
     /// An absolute http or https URL without query, to which paths are appended.
@@ -118,6 +120,10 @@ impl Kind {
     fn read_one(self, text: &str) -> Result<Value, String> {
         match self {
             Self::Address => read_address(text).map(Value::Address),
+            Self::AddressOrOff if text == "off" => Ok(Value::Text(text.to_owned())),
+            Self::AddressOrOff => {
+                read_address(text).map(Value::Address).map_err(|error| format!("{error}, or off"))
+            }
             Self::BaseUrl => read_url(text, false).map(Value::Text),
             Self::Boolean => match text {
                 "true" => Ok(Value::Boolean(true)),

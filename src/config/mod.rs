@@ -137,6 +137,8 @@ pub struct Ca {
     pub issuer: Option<IssuerFiles>,
     /// PEM files, each one chain after the issuing certificate.
     pub chains: Vec<PathBuf>,
+    /// Where they are served over plain HTTP, if they are.
+    pub listen: Option<SocketAddr>,
     /// What the URLs of CRLs and issuing certificates begin with; no slash at the end.
     pub public_url: String,
     /// Whether a root at the end of a chain is sent.
@@ -294,6 +296,20 @@ impl Config {
     /// Whether this process has no replicas beside it: what it makes in its data folder is then for itself alone.
     pub fn is_alone(&self) -> bool {
         self.replicas == Replicas::One || matches!(self.database, Database::Sqlite(_))
+    }
+
+    /// What is not wrong, and yet not what an operator is likely to want.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.ca.public_url.starts_with("https://") {
+            warnings.push(format!(
+                "ca.public_url is {}: certificates name their CRL and issuer there, and many relying parties do not \
+                 fetch these over https (RFC 5280 §8). Set it to an http:// URL that reaches ca.listen, or /crl/ and \
+                 /issuer/ of listen",
+                self.ca.public_url
+            ));
+        }
+        warnings
     }
 
     /// The settings in force as a TOML document, one a line with its source behind it; secrets are not shown.

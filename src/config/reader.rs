@@ -2,6 +2,7 @@
 
 mod authority;
 mod limits;
+mod public;
 mod retention;
 mod validation;
 
@@ -156,7 +157,8 @@ impl Reader {
             Some("1") => Replicas::One,
             _ => Replicas::Many,
         };
-        let mut ca = self.ca(&external_url);
+        let alone = replicas == Replicas::One || matches!(database, Database::Sqlite(_));
+        let mut ca = self.ca(&external_url, alone);
         let profiles = self.profiles();
         let eab_encryption_key = self.text("eab.encryption_key").map(Secret::new);
         if replicas == Replicas::Many && matches!(database, Database::Postgres(_)) {
@@ -167,12 +169,11 @@ impl Reader {
             }
         }
         let (listen, ops_listen) = (self.address("listen"), self.address("ops.listen"));
-        if listen == ops_listen && listen.port() != 0 {
-            self.refuse(
-                &["listen", "ops.listen"],
-                format!("listen and ops.listen are both {listen}: give each its own address"),
-            );
-        }
+        self.check_listeners(&[
+            ("listen", Some(listen)),
+            ("ops.listen", Some(ops_listen)),
+            ("ca.listen", ca.listen),
+        ]);
         Config {
             listen,
             ops_listen,
@@ -263,6 +264,19 @@ impl Reader {
                     );
                 }
                 if mode == Some("off") { Tls::Off } else { Tls::Auto }
+            }
+        }
+    }
+
+    /// Two listeners cannot have one address.
+    fn check_listeners(&self, listeners: &[(&str, Option<SocketAddr>)]) {
+        for (at, (name, address)) in listeners.iter().enumerate() {
+            let Some(address) = address.filter(|address| address.port() != 0) else { continue };
+            for (other, _) in listeners[at + 1..].iter().filter(|(_, other)| *other == Some(address)) {
+                self.refuse(
+                    &[name, other],
+                    format!("{name} and {other} are both {address}: give each its own address"),
+                );
             }
         }
     }

@@ -116,8 +116,8 @@ pub(super) const CHALLENGE_TYPES: [&str; ChallengeType::ALL.len()] = {
 };
 
 use Kind::{
-    Address, Addresses, BaseUrl, Boolean, Count, Files, Filter, Key, Link, Names, Networks, Path, Service,
-    Word, Words,
+    Address, AddressOrOff, Addresses, BaseUrl, Boolean, Count, Files, Filter, Key, Link, Names, Networks,
+    Path, Service, Word, Words,
 };
 use Preset::{Absent, Derived, Text};
 
@@ -141,7 +141,8 @@ pub const SETTINGS: &[Setting] = &[
     row("ca", "cert", Path, Derived("issuing.pem in data_dir, made at the first start, or for a fleet by `chancery ca init`"), "The PEM certificate that issues."),
     row("ca", "key", Path, Derived("issuing.key in data_dir, likewise"), "Its PEM private key."),
     row("ca", "chain", Files, Derived("root.pem in data_dir, where ca.cert is not set"), "PEM files, each one chain that follows the issuing certificate; the first is the default, the others are offered as alternates."),
-    row("ca", "public_url", BaseUrl, Derived("external_url"), "Where certificates say that CRLs and the issuing certificate are found. Often plain http."),
+    row("ca", "listen", AddressOrOff, Derived("port 14002 at the address of listen; `off` in a fleet, and where external_url is http"), "Where CRLs and issuers' certificates are served over plain HTTP, and nothing else: some relying parties fetch them only so. `listen` serves them too."),
+    row("ca", "public_url", BaseUrl, Derived("`http://`, the host of external_url and the port of ca.listen; external_url where that is off"), "Where certificates say that CRLs and the issuing certificate are found. `http://…`: many relying parties do not fetch them over https (RFC 5280 §8)."),
     row("ca", "include_root", Boolean, Text("false"), "Whether a self-signed root at the end of a chain is sent."),
     row(
         "ca",

@@ -1,5 +1,7 @@
 //! What the configuration takes and what it refuses.
 
+mod ca;
+
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -66,7 +68,8 @@ fn without_any_configuration_it_is_embedded() {
     assert_eq!(config.external_url, "https://localhost:14000");
     assert_eq!(config.database, Database::Sqlite(PathBuf::from("./chancery-data/chancery.sqlite")));
     assert_eq!((config.redis_url, config.replicas, config.tls), (None, Replicas::Many, Tls::Auto));
-    assert_eq!((config.ca.issuer, config.ca.public_url.as_str()), (None, "https://localhost:14000"));
+    assert_eq!((config.ca.issuer, config.ca.public_url.as_str()), (None, "http://localhost:14002"));
+    assert_eq!(config.ca.listen.map(|at| at.to_string()).as_deref(), Some("127.0.0.1:14002"));
     assert_eq!((config.validation.http01_port, config.validation.tlsalpn01_port), (80, 443));
     assert!(!config.validation.local_names);
     let caa =

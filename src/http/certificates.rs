@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, header};
+use axum::routing::get;
 
 use super::document::Document;
 use super::problem::Rejection;
@@ -62,8 +64,13 @@ async fn download(
     Ok(response)
 }
 
+/// What certificates name.
+pub(super) fn public() -> Router<App> {
+    Router::new().route("/crl/{file}", get(crl)).route("/issuer/{file}", get(issuer))
+}
+
 /// Served from memory alone: a file that is no issuer's is looked for nowhere else.
-pub(super) async fn crl(
+async fn crl(
     State(app): State<App>,
     Path(file): Path<String>,
     headers: HeaderMap,
@@ -78,7 +85,7 @@ pub(super) async fn crl(
     Ok(document.answer(&headers))
 }
 
-pub(super) async fn issuer(
+async fn issuer(
     State(app): State<App>,
     Path(file): Path<String>,
     headers: HeaderMap,

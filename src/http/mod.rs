@@ -23,9 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
@@ -92,8 +93,17 @@ impl App {
             .route("/certificate/{serial}", post(certificates::certificate))
             .route("/certificate/{serial}/{alternate}", post(certificates::alternate))
             .route("/renewal-info/{id}", get(renewal::renewal_info))
-            .route("/crl/{file}", get(certificates::crl))
-            .route("/issuer/{file}", get(certificates::issuer))
+            .merge(certificates::public());
+        self.serving(resources)
+    }
+
+    /// What certificates name, for a listener that has nothing else: relying parties read it over plain HTTP.
+    pub fn public_router(self) -> Router {
+        self.serving(certificates::public()).layer(from_fn(read_only))
+    }
+
+    fn serving(self, resources: Router<Self>) -> Router {
+        let resources = resources
             .fallback(|| async { Rejection::from(not_found()) })
             .method_not_allowed_fallback(|| async { Rejection::from(wrong_method()) });
         let prefix = self.services.urls.prefix().to_owned();
@@ -109,6 +119,15 @@ impl App {
     }
 }
 
+/// Refuses what is no reading before anything else is done for it, a nonce above all.
+async fn read_only(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let allowed = [(header::ALLOW, "GET, HEAD"), (header::CONNECTION, "close")];
+    (allowed, Rejection::from(wrong_method())).into_response()
+}
+
 fn not_found() -> Problem {
     Problem::malformed("there is nothing at this URL; the directory lists what there is").with_status(404)
 }
@@ -119,7 +138,7 @@ fn wrong_method() -> Problem {
 }
 
 /// A panic in a request is a bug: it is logged by the panic hook, and the client learns nothing but that.
-fn panicked(_: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     let mut response =
         Rejection::from(Problem::new(ProblemType::ServerInternal, "the server failed; this was logged"))
             .into_response();

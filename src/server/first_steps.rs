@@ -9,11 +9,13 @@ pub(super) fn print(config: &Config, urls: &Urls) {
     let directory = urls.directory(None);
     let root = std::path::absolute(config.data_dir.join("root.pem")).unwrap_or_default();
     let root = root.display();
+    let public = &config.ca.public_url;
     let port = config.validation.http01_port;
     let text = format!(
         "
 Chancery serves {directory}
 Clients trust    {root}
+Certificates name their CRL and issuer under {public}
 
 A first certificate, with lego 5:
 

@@ -1,6 +1,8 @@
 //! What answers from memory: CRLs, issuers' certificates and directories are shared, told to be unchanged, and there
 //! without the store.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use crate::certificates::{crl_url, issuer_url};
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::client::Client;
 use crate::support::response::Response;
-use crate::support::run::runtime;
+use crate::support::run::{free_port, runtime};
 use crate::wire_tests;
 
 wire_tests! {
@@ -159,6 +161,55 @@ async fn crt_06_lists_are_dated_back_and_so_are_their_entries(server: Arc<Deploy
     assert!((50..120).contains(&(now - dated)), "a minute back, as leaves are: {}", now - dated);
     for entry in list.iter_revoked_certificates() {
         assert!(entry.revocation_date.timestamp() <= dated, "revoked after the list was made");
+    }
+}
+
+/// What a plain listener answers to the bytes of a request.
+fn said(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_plain_listener_has_what_certificates_name_and_nothing_else() {
+    let fleet = Settings::new().replicas(1).set("CHANCERY_CA_LISTEN", format!("127.0.0.1:{}", free_port()));
+    for (kind, settings) in [(Kind::Embedded, Settings::new()), (Kind::Fleet, fleet)] {
+        let server = Deployment::with(kind, &settings);
+        let chain = runtime().block_on(async { server.account().await.issue_any().await.chain });
+        let (crl, issuer) = (crl_url(&chain), issuer_url(&chain));
+        let environment = server.replica(0).environment();
+        let listen = environment.iter().rev().find(|(name, _)| name == "CHANCERY_CA_LISTEN");
+        let listen = listen.expect("it is set").1.as_str();
+        let port = listen.rsplit_once(':').expect("a port").1;
+        let host = if kind == Kind::Embedded { "localhost" } else { "acme.chancery.test" };
+        let base = format!("http://{host}:{port}");
+        for (url, media_type) in [(&crl, "application/pkix-crl"), (&issuer, "application/pkix-cert")] {
+            let path = url.strip_prefix(&base).unwrap_or_else(|| panic!("{url} is not under {base}"));
+            for method in ["GET", "HEAD"] {
+                let answer = said(listen, &format!("{method} {path}"));
+                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(media_type), "{answer}");
+                assert!(answer.contains("etag: ") && !answer.contains("replay-nonce"), "{answer}");
+            }
+            for method in ["POST", "PUT", "OPTIONS", "DELETE"] {
+                let answer = said(listen, &format!("{method} {path}"));
+                assert!(
+                    answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"),
+                    "{answer}"
+                );
+                assert!(!answer.contains("replay-nonce"), "{answer}");
+            }
+        }
+        for path in
+            ["/directory", "/new-nonce", "/", "/readyz", "/metrics", "/renewal-info/a.b", "/crl/%00.crl"]
+        {
+            let answer = said(listen, &format!("GET {path}"));
+            assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("replay-nonce"), "{answer}");
+        }
     }
 }
 

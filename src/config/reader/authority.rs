@@ -8,7 +8,7 @@ use crate::config::{Ca, IssuerFiles};
 use crate::pki::authority;
 
 impl Reader {
-    pub(super) fn ca(&self, external_url: &str) -> Ca {
+    pub(super) fn ca(&self, external_url: &str, alone: bool) -> Ca {
         let files = |name: &'static str| match self.value(name) {
             None => Vec::new(),
             Some(Value::Files(files)) => files.clone(),
@@ -34,10 +34,12 @@ impl Reader {
                 "ca.chain follows the certificate that ca.cert names: set ca.cert and ca.key too",
             );
         }
+        let (listen, public_url) = self.public(external_url, alone);
         Ca {
             issuer,
             chains,
-            public_url: self.text("ca.public_url").unwrap_or_else(|| external_url.to_owned()),
+            listen,
+            public_url,
             include_root: self.flag("ca.include_root"),
             weak_keys: files("ca.weak_keys"),
             previous: files("ca.previous"),

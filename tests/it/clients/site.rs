@@ -55,6 +55,7 @@ impl Site {
             [
                 ("CHANCERY_LISTEN", format!("127.0.0.1:{port}")),
                 ("CHANCERY_OPS_LISTEN", format!("127.0.0.1:{}", free_port())),
+                ("CHANCERY_CA_LISTEN", format!("127.0.0.1:{}", free_port())),
                 ("CHANCERY_EXTERNAL_URL", format!("https://localhost:{port}")),
                 ("CHANCERY_VALIDATION_HTTP01_PORT", http_port.to_string()),
                 ("CHANCERY_VALIDATION_TLSALPN01_PORT", tls_port.to_string()),

@@ -102,6 +102,7 @@ impl Deployment {
         let base_url = format!("https://localhost:{port}");
         let mut environment = common(&home, settings);
         environment.push(("CHANCERY_EXTERNAL_URL".into(), base_url.clone()));
+        environment.push(("CHANCERY_CA_LISTEN".into(), format!("127.0.0.1:{}", free_port())));
         let mut replica = Replica::new(&home, port, environment, settings);
         replica.fault = Mutex::new(settings.fault.clone());
         replica.start();

@@ -76,7 +76,7 @@ impl Home {
         // What is at the top of a TOML file comes first.
         let text = format!(
             "listen = \"{}\"\ndata_dir = {}\n{}[ops]\nlisten = \"{}\"\n[tls]\nmode = \"off\"\n\
-             [ca]\ncert = {}\nkey = {}\nchain = [{}]\n",
+             [ca]\nlisten = \"off\"\ncert = {}\nkey = {}\nchain = [{}]\n",
             self.acme,
             quoted(&self.folder.join("data")),
             plan.toml,

@@ -15,7 +15,7 @@ replica() {
     done
     limits[0]=CHANCERY_LIMITS_NEW_ORDERS_PER_HOUR=${order_limit:-0}
     launch "server:replica$number" env "${limits[@]}" CHANCERY_LISTEN="127.0.0.1:900$number" \
-        CHANCERY_OPS_LISTEN="127.0.0.1:910$number" CHANCERY_EXTERNAL_URL="${external:-https://localhost:9001}" \
+        CHANCERY_OPS_LISTEN="127.0.0.1:910$number" CHANCERY_CA_LISTEN=off CHANCERY_EXTERNAL_URL="${external:-https://localhost:9001}" \
         CHANCERY_DATA_DIR="$folder" CHANCERY_TLS_MODE=files CHANCERY_TLS_CERT="$work/tls/server.pem" \
         CHANCERY_TLS_KEY="$work/tls/server.key" CHANCERY_VALIDATION_DNS_SERVERS=127.0.0.1:53 \
         CHANCERY_VALIDATION_ALLOW_NETWORKS=127.0.0.0/8 CHANCERY_SHUTDOWN_DELAY=0s "$@" "$CHANCERY" serve
