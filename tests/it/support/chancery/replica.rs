@@ -63,6 +63,15 @@ impl Replica {
         })
     }
 
+    /// How what certificates name is reached, if `url` is of the plain listener that has it.
+    pub fn public_endpoint(&self, url: &str) -> Option<Endpoint> {
+        let listen = self.environment.iter().rev().find(|(name, _)| name == "CHANCERY_CA_LISTEN")?;
+        let listen: SocketAddr = listen.1.parse().ok()?;
+        let url: http::Uri = url.parse().ok()?;
+        (url.scheme_str() == Some("http") && url.port_u16() == Some(listen.port()))
+            .then(|| Endpoint::plain(listen))
+    }
+
     /// Whether its process runs.
     pub fn is_running(&self) -> bool {
         self.process.lock().expect("not poisoned").as_ref().is_some_and(Process::is_running)
