@@ -159,6 +159,11 @@ fn is_address(address: &str) -> bool {
         && domain.contains('.')
 }
 
+/// What an order says whose account was deactivated.
+pub fn deactivated() -> Problem {
+    Problem::new(ProblemType::Unauthorized, "the account was deactivated")
+}
+
 /// Changes contacts or deactivates (RFC 8555 §7.3.2, §7.3.6). Answers the account as it is afterwards.
 pub async fn update(
     services: &Services,
@@ -168,8 +173,7 @@ pub async fn update(
     match request.status.as_deref() {
         None | Some("valid") => {}
         Some("deactivated") => {
-            let gone = Problem::new(ProblemType::Unauthorized, "the account was deactivated");
-            services.store.deactivate_account(&account.id, gone.to_json().to_string()).await?;
+            services.store.deactivate_account(&account.id, services.now()).await?;
             account.status = AccountStatus::Deactivated;
             return Ok(account);
         }

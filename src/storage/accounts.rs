@@ -3,12 +3,11 @@
 
 use serde_json::json;
 
-use super::audit::{self, PerRow, run_audited, run_audited_each};
+use super::audit::PerRow;
 use super::row::{
     self, ACCOUNT_COLUMNS, account_columns, authorization_columns, certificate_columns, order_columns,
 };
 use super::statement::{Parameter, parameters, statements};
-use super::writer::Work;
 use super::{StorageError, Store};
 use crate::acme::account::Account;
 use crate::acme::audit::{Action, Actor, Event};
@@ -16,6 +15,7 @@ use crate::acme::authorization::Authorization;
 use crate::acme::certificate::{Certificate, Serial};
 use crate::acme::id::{AccountId, AuthorizationId, OrderId};
 use crate::acme::order::Order;
+use crate::acme::time::Timestamp;
 
 /// Whether account `$account` is valid. All that hangs on an account ends with it, and what is written for it asks.
 macro_rules! account_is_valid {
@@ -43,26 +43,16 @@ statements! {
         ON CONFLICT (key_thumbprint) DO NOTHING RETURNING id";
     UPDATE_CONTACTS = "UPDATE accounts SET contacts = $2 \
         WHERE id = $1 AND status = 'valid' AND contacts <> $2 RETURNING id";
-    DEACTIVATE_ACCOUNT =
-        "UPDATE accounts SET status = 'deactivated' WHERE id = $1 AND status = 'valid' RETURNING id";
-    DEACTIVATE_AUTHORIZATIONS = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
-        lease_until = NULL WHERE account_id = $1 AND outcome IN ('pending', 'valid') RETURNING id";
-    END_ORDERS = "UPDATE orders SET progress = 'invalid', error = $2 WHERE account_id = $1 AND progress = 'open' \
-        RETURNING id, account_id";
+    DEACTIVATE_ACCOUNT = "UPDATE accounts SET status = 'deactivated', untidied_since = $2 \
+        WHERE id = $1 AND status = 'valid' RETURNING id";
     CHANGE_KEY = "UPDATE accounts SET key_thumbprint = $3, jwk = $4 \
         WHERE id = $1 AND key_thumbprint = $2 AND status = 'valid' \
         AND NOT EXISTS (SELECT 1 FROM blocked_keys WHERE key_sha256 = $5) RETURNING id";
 }
 
-/// The statements whose changes are events, with those that change many rows.
-pub(super) const AUDITED: &[(&str, Option<PerRow>)] = &[
-    (INSERT_ACCOUNT, None),
-    (UPDATE_CONTACTS, None),
-    (DEACTIVATE_ACCOUNT, None),
-    (DEACTIVATE_AUTHORIZATIONS, Some(PerRow::Authorization)),
-    (END_ORDERS, Some(PerRow::Order)),
-    (CHANGE_KEY, None),
-];
+/// The statements whose changes are events.
+pub(super) const AUDITED: &[(&str, Option<PerRow>)] =
+    &[(INSERT_ACCOUNT, None), (UPDATE_CONTACTS, None), (DEACTIVATE_ACCOUNT, None), (CHANGE_KEY, None)];
 
 impl Store {
     /// An account by its name.
@@ -122,33 +112,11 @@ impl Store {
         self.write_audited(UPDATE_CONTACTS, parameters![id, contacts_json(contacts)], event).await
     }
 
-    /// Deactivates a valid account and ends what it has open (RFC 8555 §7.3.6); `false` if it is not valid. `error` is
-    /// what its open orders then say, as a problem document.
-    pub async fn deactivate_account(&self, id: &AccountId, error: String) -> Result<bool, StorageError> {
-        let event = |action| self.event(action).account(id).detail(json!({"cause": "account deactivated"}));
-        let account = self.event(Action::AccountDeactivated).account(id);
-        let (authorization, order) = (event(Action::AuthorizationDeactivated), event(Action::OrderFailed));
-        let (id, dialect) = (id.clone(), self.dialect);
-        let work: Work<Vec<Event>> = Box::new(move |connection| {
-            Box::pin(async move {
-                let values = || parameters![&id];
-                if !run_audited(connection, dialect, DEACTIVATE_ACCOUNT, values(), &account).await? {
-                    return Ok(Vec::new());
-                }
-                let mut events = vec![account];
-                let (text, rows) = (DEACTIVATE_AUTHORIZATIONS, PerRow::Authorization);
-                events.extend(
-                    run_audited_each(connection, dialect, text, values(), &authorization, rows).await?,
-                );
-                let values = parameters![&id, error];
-                let (text, rows) = (END_ORDERS, PerRow::Order);
-                events.extend(run_audited_each(connection, dialect, text, values, &order, rows).await?);
-                Ok(events)
-            })
-        });
-        let events = self.transaction(work).await?;
-        events.iter().for_each(audit::log);
-        Ok(!events.is_empty())
+    /// Deactivates a valid account (RFC 8555 §7.3.6); `false` if it is not valid. What it has open is over by that, and is
+    /// ended on record by the sweeper ([`Self::end_hanging`]).
+    pub async fn deactivate_account(&self, id: &AccountId, now: Timestamp) -> Result<bool, StorageError> {
+        let event = self.event(Action::AccountDeactivated).account(id);
+        self.write_audited(DEACTIVATE_ACCOUNT, parameters![id, now], event).await
     }
 
     /// An account makes itself, by its key.

@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::accounts::account_is_valid;
 use super::audit::PerRow;
 use super::row::{self, AUTHORIZATION_COLUMNS, authorization_columns};
 use super::statement::{parameters, statements};
@@ -56,20 +57,24 @@ statements! {
     BEGIN_VALIDATION = "UPDATE authorizations SET attempted = $3, key_thumbprint = $4, lease_token = $5, \
         lease_until = $6, claims = 1, charged = $8 \
         WHERE id = $1 \
-        AND (account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7) IS TRUE RETURNING id";
-    /// Not where all orders that it is for have ended: nobody wants to know any more.
+        AND (account_id = $2 AND outcome = 'pending' AND attempted IS NULL AND expires_at > $7) IS TRUE \
+        AND ", account_is_valid!("$2"), " RETURNING id";
+    /// Not where all orders that it is for have ended, or its account is deactivated: nobody wants to know any more.
     RENEW_VALIDATION = "UPDATE authorizations SET lease_until = $3 \
-        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' AND NOT ", is_over!("$1", "$4"), " RETURNING id";
+        WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' AND ", account_is_valid!("authorizations.account_id"), " \
+        AND NOT ", is_over!("$1", "$4"), " RETURNING id";
     VALIDATION_IS_OVER = "SELECT z.id FROM authorizations z WHERE z.id = $1 AND ", is_over!("$1", "$2");
     /// Not counted as a claim: whoever hands a job back has not died of it. It waits from now on, behind those that do.
     HAND_BACK_VALIDATION = "UPDATE authorizations SET lease_until = $3, claims = claims - 1 \
         WHERE id = $1 AND lease_token = $2 AND outcome = 'pending' RETURNING id";
     FINISH_VALIDATION = "UPDATE authorizations SET outcome = $3, validated_at = $4, expires_at = $5, error = $6, \
         lease_token = NULL, lease_until = NULL \
-        WHERE id = $1 AND (lease_token = $2 AND outcome = 'pending' AND expires_at > $7) IS TRUE RETURNING id";
+        WHERE id = $1 AND (lease_token = $2 AND outcome = 'pending' AND expires_at > $7) IS TRUE \
+        AND ", account_is_valid!("authorizations.account_id"), " RETURNING id";
     DEACTIVATE_AUTHORIZATION = "UPDATE authorizations SET outcome = 'deactivated', lease_token = NULL, \
         lease_until = NULL WHERE id = $1 \
-        AND (account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3) IS TRUE RETURNING id";
+        AND (account_id = $2 AND outcome IN ('pending', 'valid') AND expires_at > $3) IS TRUE \
+        AND ", account_is_valid!("$2"), " RETURNING id";
     /// No more than $2 are counted, those first that have waited longest.
     COUNT_VALIDATIONS = "SELECT COUNT(*), MIN(x.lease_until) FROM (SELECT z.lease_until FROM authorizations z \
         WHERE z.outcome = 'pending' AND z.attempted IS NOT NULL AND z.lease_until < $1 AND z.expires_at > $1 \
@@ -98,10 +103,15 @@ const CLAIMED: &str = "id, account_id, profile, identifier_type, identifier_valu
 pub(super) fn claim_statement(dialect: Dialect) -> String {
     let lock = if dialect == Dialect::Postgres { dialect::SKIP_LOCKED } else { "" };
     format!(
-        "-- CLAIM_VALIDATIONS\nUPDATE authorizations SET lease_token = $1, lease_until = $2, claims = claims + 1 \
-         WHERE id IN (SELECT id FROM authorizations WHERE outcome = 'pending' AND attempted = $5 AND account_id = $6 \
-         AND lease_until IS NOT NULL AND (lease_until < $3 AND expires_at > $3) IS TRUE \
-         ORDER BY lease_until LIMIT $4{lock}) RETURNING {CLAIMED}"
+        concat!(
+            "-- CLAIM_VALIDATIONS\nUPDATE authorizations SET lease_token = $1, lease_until = $2, claims = claims + 1 \
+             WHERE id IN (SELECT id FROM authorizations WHERE outcome = 'pending' AND attempted = $5 AND account_id = $6 \
+             AND lease_until IS NOT NULL AND (lease_until < $3 AND expires_at > $3) IS TRUE AND ",
+            account_is_valid!("$6"),
+            " ORDER BY lease_until LIMIT $4{lock}) RETURNING {claimed}"
+        ),
+        lock = lock,
+        claimed = CLAIMED
     )
 }
 
@@ -113,7 +123,9 @@ pub(super) fn reusable_statement(names: usize) -> String {
             "-- REUSABLE_AUTHORIZATIONS\nSELECT ",
             authorization_columns!(),
             " FROM authorizations z WHERE z.account_id = $1 AND z.outcome = 'valid' AND z.validated_at IS NOT NULL AND z.expires_at > $2 \
-              AND z.outcome IN ('pending', 'valid') AND z.identifier_value IN {} ORDER BY z.expires_at DESC LIMIT 1000"
+              AND z.outcome IN ('pending', 'valid') AND z.identifier_value IN {} AND ",
+            account_is_valid!("$1"),
+            " ORDER BY z.expires_at DESC LIMIT 1000"
         ),
         names
     )

@@ -10,6 +10,7 @@ mod authorizations;
 mod blocked_keys;
 mod certificates;
 mod crls;
+mod deactivation;
 mod dialect;
 mod error;
 mod external_accounts;
@@ -39,6 +40,7 @@ pub use authorizations::{MOST_COUNTED, ValidationJob};
 pub use blocked_keys::Compromised;
 pub use certificates::IssuedCertificate;
 pub use crls::{Crl, Edition};
+pub use deactivation::Hanging;
 pub use dialect::Dialect;
 pub use error::StorageError;
 pub use external_accounts::Bound;
@@ -69,6 +71,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "validations_waiting", include_str!("../../migrations/0011_validations_waiting.sql")),
     (12, "issuances_waiting", include_str!("../../migrations/0012_issuances_waiting.sql")),
     (13, "exempted", include_str!("../../migrations/0013_exempted.sql")),
+    (14, "deactivation", include_str!("../../migrations/0014_deactivation.sql")),
 ];
 
 /// What follows a migration on Postgres.
@@ -285,6 +288,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
         blocked_keys::ALL,
         certificates::ALL,
         crls::ALL,
+        deactivation::ALL,
         external_accounts::ALL,
         finalization::ALL,
         leader::ALL,
@@ -301,6 +305,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
     all.push(("REUSABLE_AUTHORIZATIONS", authorizations::reusable_statement(3)));
     all.extend(orders::insert_statements(dialect, 2, 3).into_iter().map(|text| ("INSERT_ORDER", text)));
     all.extend(blocked_keys::page_statements(dialect));
+    all.extend(deactivation::all_statements(dialect));
     all.extend(sweeps::all_statements(dialect));
     if dialect == Dialect::Postgres {
         all.push(("LOCK_ACTIVE_ORDERS", orders::LOCK_ACTIVE_ORDERS.to_owned()));

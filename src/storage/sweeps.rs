@@ -42,8 +42,8 @@ pub enum Sweep {
 /// Where a sweep is in its index: everything up to here has been looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    at: i64,
-    key: String,
+    pub(super) at: i64,
+    pub(super) key: String,
 }
 
 impl Cursor {
@@ -108,9 +108,15 @@ impl Told {
     }
 }
 
-/// The condition that makes a statement of an old leader change nothing.
-const FENCE: &str = "EXISTS (SELECT 1 FROM leader WHERE leader.id = 1 AND leader.epoch = $5 \
-                     AND leader.holder = $6 AND leader.lease_until > $7)";
+/// The condition that makes a statement of an old leader change nothing: of its epoch `$first`, its holder, and the present.
+pub(super) fn fence(first: usize) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM leader WHERE leader.id = 1 AND leader.epoch = ${first} \
+         AND leader.holder = ${} AND leader.lease_until > ${})",
+        first + 1,
+        first + 2
+    )
+}
 
 /// How many rows are looked at for the oldest that is due.
 const OLDEST_AMONG: u32 = 500;
@@ -243,11 +249,12 @@ impl Walk {
             format!(" AND NOT EXISTS (SELECT 1 FROM {table} r WHERE r.{column} = {}.{own})", self.table)
         });
         format!(
-            "{} WHERE {key} IN ({}) AND {}{} AND {FENCE} RETURNING {key}",
+            "{} WHERE {key} IN ({}) AND {}{} AND {} RETURNING {key}",
             self.change,
             self.page(key, "$4"),
             self.due(),
-            free.unwrap_or_default()
+            free.unwrap_or_default(),
+            fence(5)
         )
     }
 
@@ -293,8 +300,9 @@ fn change_statements(sweep: Sweep, dialect: Dialect) -> Vec<String> {
         }
         (Sweep::FinishedOrders, Dialect::Sqlite, _) => vec![
             format!(
-                "-- SWEEP_{name}_LINKS\nDELETE FROM order_authorizations WHERE order_id IN ({}) AND {FENCE}",
-                walk.page("id", "$4")
+                "-- SWEEP_{name}_LINKS\nDELETE FROM order_authorizations WHERE order_id IN ({}) AND {}",
+                walk.page("id", "$4"),
+                fence(5)
             ),
             format!("-- SWEEP_{name}\n{change}"),
         ],

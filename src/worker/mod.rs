@@ -1,6 +1,7 @@
 //! Floor 4: what a replica does by itself. It looks for jobs whose lease has run out (I-3), keeps its clock near the
 //! database's (I-5), sees that the CRL is fresh (CRT-06), and stands for election as the one that sweeps (I-12).
 
+mod deactivated;
 mod leader;
 mod sweeper;
 mod takeover;

@@ -6,25 +6,26 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::deactivated;
 use crate::acme::time::Timestamp;
 use crate::service::Services;
 use crate::storage::{Cursor, StorageError, Store, Sweep, Swept, Term};
 
 /// Rows per statement. A client that comes while a page is at work waits for it, in part: small pages are what keeps the
 /// latency of clients (docs/performance.md has the figures).
-const PAGE: u32 = 50;
+pub(super) const PAGE: u32 = 50;
 
 /// How long one page may take: longer than the database's own limits on waiting and working.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one sweep of one run may take; what remains is for the next run.
-const BUDGET: Duration = Duration::from_secs(60);
+pub(super) const BUDGET: Duration = Duration::from_secs(60);
 
 /// After each full page the sweep rests this many times as long as the page took: clients come first.
-const REST: u32 = 5;
+pub(super) const REST: u32 = 5;
 
 /// Clocks of replicas differ by a little: what none of them may still take for open is swept.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// When a replica that gave no sign of life is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
@@ -58,7 +59,8 @@ impl Retention {
 
 /// For how long the oldest thing that should be gone has been so; zero if there is none.
 pub async fn lag(store: &Store, retention: &Retention, now: Timestamp) -> Result<Duration, StorageError> {
-    let mut lag = Duration::ZERO;
+    let untidied = deactivated::oldest(store, now).await?;
+    let mut lag = untidied.map_or(Duration::ZERO, |since| now.minus(GRACE).since(since));
     for sweep in Sweep::ALL {
         let due = retention.due(sweep, now);
         if let Some(oldest) = store.oldest_due(sweep, due).await? {
@@ -70,7 +72,7 @@ pub async fn lag(store: &Store, retention: &Retention, now: Timestamp) -> Result
 
 /// Why a sweep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// Nothing is left.
     Clean,
     /// Its time is over.
@@ -86,6 +88,8 @@ pub(super) struct Sweeper<'s> {
     term: watch::Receiver<Option<Term>>,
     /// Where sweeps go on that ran out of time.
     places: HashMap<Sweep, Cursor>,
+    /// The same of what hangs on deactivated accounts.
+    tidying: Option<deactivated::Place>,
 }
 
 impl<'s> Sweeper<'s> {
@@ -95,7 +99,7 @@ impl<'s> Sweeper<'s> {
         term: watch::Receiver<Option<Term>>,
     ) -> Self {
         describe();
-        Self { services, retention, term, places: HashMap::new() }
+        Self { services, retention, term, places: HashMap::new(), tidying: None }
     }
 
     /// Sweeps as soon as this replica leads, and every `interval` from then on. Ends when the election does.
@@ -106,6 +110,7 @@ impl<'s> Sweeper<'s> {
             let Some(term) = term else {
                 metrics::gauge!("chancery_gc_lag_seconds").set(0.0);
                 self.places.clear();
+                self.tidying = None;
                 if self.term.changed().await.is_err() {
                     return;
                 }
@@ -127,18 +132,14 @@ impl<'s> Sweeper<'s> {
     async fn once(&mut self, term: &Term) {
         let started = Instant::now();
         metrics::counter!("chancery_gc_runs_total").increment(1);
+        let tidied = self.tidy(term).await;
+        if !goes_on(deactivated::NAME, tidied) {
+            return;
+        }
         for sweep in Sweep::ALL {
-            match self.sweep(sweep, term).await {
-                Ok(End::Clean) => {}
-                Ok(End::Late) => {
-                    tracing::warn!(sweep = sweep.as_str(), "a sweep ran out of time; the next run goes on");
-                }
-                Ok(End::NotLeading) => return,
-                Err(error) => {
-                    tracing::error!(sweep = sweep.as_str(), %error, "a sweep failed; the next run tries again");
-                    metrics::counter!("chancery_gc_run_failures_total", "sweep" => sweep.as_str())
-                        .increment(1);
-                }
+            let swept = self.sweep(sweep, term).await;
+            if !goes_on(sweep.as_str(), swept) {
+                return;
             }
         }
         metrics::histogram!("chancery_gc_duration_seconds").record(started.elapsed().as_secs_f64());
@@ -169,10 +170,17 @@ impl<'s> Sweeper<'s> {
             from = next;
             tokio::time::sleep(began.elapsed() * REST).await;
         };
-        if swept > 0 {
-            let seconds = started.elapsed().as_secs_f64();
-            tracing::info!(sweep = sweep.as_str(), rows = swept, seconds, "swept");
-        }
+        report(sweep.as_str(), swept, started);
+        Ok(end)
+    }
+
+    async fn tidy(&mut self, term: &Term) -> Result<End, StorageError> {
+        let started = Instant::now();
+        let mut place = self.tidying.take();
+        let tidied = deactivated::tidy(self.services, term, || self.leads(term), &mut place).await;
+        self.tidying = place;
+        let (rows, end) = tidied?;
+        report(deactivated::NAME, rows, started);
         Ok(end)
     }
 
@@ -191,9 +199,35 @@ impl<'s> Sweeper<'s> {
     }
 }
 
-fn count(sweep: Sweep, rows: usize) {
+/// Says how a sweep ended; whether others may follow.
+fn goes_on(sweep: &'static str, ended: Result<End, StorageError>) -> bool {
+    match ended {
+        Ok(End::Clean) => {}
+        Ok(End::Late) => tracing::warn!(sweep, "a sweep ran out of time; the next run goes on"),
+        Ok(End::NotLeading) => return false,
+        Err(error) => {
+            tracing::error!(sweep, %error, "a sweep failed; the next run tries again");
+            metrics::counter!("chancery_gc_run_failures_total", "sweep" => sweep).increment(1);
+        }
+    }
+    true
+}
+
+fn report(sweep: &'static str, rows: usize, started: Instant) {
+    if rows > 0 {
+        tracing::info!(sweep, rows, seconds = started.elapsed().as_secs_f64(), "swept");
+    }
+}
+
+/// Counts the rows of one page.
+pub(super) fn count_rows(sweep: &'static str, rows: usize) -> u64 {
     let rows = u64::try_from(rows).unwrap_or(u64::MAX);
-    metrics::counter!("chancery_gc_rows_total", "sweep" => sweep.as_str()).increment(rows);
+    metrics::counter!("chancery_gc_rows_total", "sweep" => sweep).increment(rows);
+    rows
+}
+
+fn count(sweep: Sweep, rows: usize) {
+    let rows = count_rows(sweep.as_str(), rows);
     match sweep {
         Sweep::ExpiredOrders => metrics::counter!("chancery_gc_orders_invalidated_total").increment(rows),
         Sweep::Authorizations => metrics::counter!("chancery_gc_authzs_expired_total").increment(rows),
@@ -207,8 +241,11 @@ fn describe() {
     metrics::counter!("chancery_gc_runs_total").absolute(0);
     metrics::counter!("chancery_gc_nonces_reaped_total").absolute(0);
     for sweep in Sweep::ALL {
-        metrics::counter!("chancery_gc_run_failures_total", "sweep" => sweep.as_str()).absolute(0);
         count(sweep, 0);
+    }
+    count_rows(deactivated::NAME, 0);
+    for sweep in Sweep::ALL.map(Sweep::as_str).into_iter().chain([deactivated::NAME]) {
+        metrics::counter!("chancery_gc_run_failures_total", "sweep" => sweep).absolute(0);
     }
 }
 

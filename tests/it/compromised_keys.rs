@@ -229,6 +229,7 @@ fn copy(server: &Deployment, issued: &Issued, count: u32) {
     ));
 }
 
+#[cfg(feature = "faults")]
 /// A key that is blocked between begin and finish of an issuance: whoever takes the job over does not finish it.
 fn blocked_during_issuance(kind: Kind) {
     let server = Deployment::with(kind, &Settings::new().killed_at("issuance-begun"));
@@ -257,11 +258,13 @@ fn blocked_during_issuance(kind: Kind) {
     });
 }
 
+#[cfg(feature = "faults")]
 #[test]
 fn crt_05_a_key_blocked_during_issuance_gets_no_certificate_embedded() {
     blocked_during_issuance(Kind::Embedded);
 }
 
+#[cfg(feature = "faults")]
 #[test]
 fn crt_05_a_key_blocked_during_issuance_gets_no_certificate_fleet() {
     blocked_during_issuance(Kind::Fleet);

@@ -295,14 +295,15 @@ fn i_03_waiting_for_a_turn_ends_no_job() {
 
 #[test]
 fn acc_07_a_deactivated_account_leaves_no_job_behind() {
-    let server = Deployment::with(Kind::Fleet, &Settings::new().replicas(2));
+    let settings = Settings::new().replicas(2).set("CHANCERY_SWEEP_INTERVAL", "500ms");
+    let server = Deployment::with(Kind::Fleet, &settings);
     runtime().block_on(async {
         let client = server.account().await;
         let trial = hanging(&client).await;
         client.send(client.account(), json!({"status": "deactivated"})).await.expect(200);
-        server.assert_at_rest();
-        trial.heal();
         until("the replica gave up", || server.replica(0).log().contains("lease was lost")).await;
+        trial.heal();
+        until("it is tidied up", || server.left_over().is_empty()).await;
         server.assert_at_rest();
         assert_eq!(server.sql("SELECT DISTINCT outcome FROM authorizations"), "deactivated");
     });

@@ -17,6 +17,7 @@ mod clients;
 mod clocks;
 mod compromised_keys;
 mod crash;
+mod deactivation;
 mod deploy;
 mod directory;
 mod docs;
