@@ -63,7 +63,7 @@ pub(super) fn is_exempt(
     let granted = match issued.renewal_asked_at {
         Some(asked) => issued.exempted_at.is_none_or(|at| at < asked),
         None => {
-            let old = issued.certificate.issued_at.is_some_and(|at| at.plus(age) <= now);
+            let old = issued.certificate.issued_at.is_some_and(|at| at.truncated().plus(age) <= now);
             old && issued.exempted_at.is_none()
         }
     };

@@ -55,7 +55,8 @@ statements! {
         GROUP BY o.id, o.expires_at ORDER BY o.expires_at LIMIT 10000";
     /// An order that is exempt ($4) spends what the certificate grants once, and once more when the operator asks (ARI-04).
     REPLACE_CERTIFICATE = "UPDATE certificates SET replaced_by = $2, \
-        exempted_at = CASE WHEN CAST($4 AS BIGINT) = 1 THEN CAST($5 AS BIGINT) ELSE exempted_at END \
+        exempted_at = CASE WHEN CAST($4 AS BIGINT) = 0 THEN exempted_at \
+          WHEN renewal_asked_at > CAST($5 AS BIGINT) THEN renewal_asked_at ELSE CAST($5 AS BIGINT) END \
         WHERE serial = $1 AND (replaced_by IS NULL OR replaced_by = $3) \
         AND (CAST($4 AS BIGINT) = 0 OR exempted_at IS NULL OR exempted_at < renewal_asked_at) RETURNING serial";
 }
