@@ -287,7 +287,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     service::limits::refresh_overrides(&services).await?;
     service::crls::refresh(&services).await?;
 
-    let tls = certificate::tls(&config, &issuer)?;
+    let tls = certificate::tls(&config, &services).await?;
     let listener = bind(config.listen).await?;
     let operations = bind(config.ops_listen).await?;
     let public = match config.ca.listen {
@@ -324,7 +324,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     let operating = tokio::spawn(operate(operations, &services, metrics.clone(), limits, stopped.clone()));
     tokio::spawn(metrics.upkeep(stopped.clone()));
     if let Some((certificate, _)) = tls {
-        tokio::spawn(certificate::renew(config.clone(), issuer, certificate, stopped.clone()));
+        tokio::spawn(certificate::renew(config.clone(), Arc::clone(&services), certificate, stopped.clone()));
     }
     tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ca = ?config.ca.listen, ops = %config.ops_listen, "serving");
     if local {

@@ -107,6 +107,8 @@ actions! {
     CertificateReasonRaised = "certificate.reason_raised";
     /// The operator asked for a certificate to be renewed before its time (RFC 9773 §4.2).
     CertificateRenewalAsked = "certificate.renewal_asked";
+    /// The serial of a certificate for the listener is on record.
+    CertificateReserved = "certificate.reserved";
     /// A certificate was revoked (RFC 8555 §7.6).
     CertificateRevoked = "certificate.revoked";
     /// Expired certificates were deleted, as many as the detail counts.

@@ -48,6 +48,13 @@ ids! {
     ReplicaId;
 }
 
+impl AccountId {
+    /// Stands where an account stands in the record of a certificate that nobody ordered; no account has this name.
+    pub fn nobody() -> Self {
+        Self("0".repeat(32))
+    }
+}
+
 /// Names a key that binds external accounts (RFC 8555 §7.3.4): one of ours, or one that its operator brought along.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExternalAccountKid(String);

@@ -135,7 +135,7 @@ pub const SETTINGS: &[Setting] = &[
     row("database", "connections", Count(1, 1000), Text("8"), "How many connections this replica keeps to Postgres at most."),
     row("redis", "url", Service(REDIS), Absent, "The nonces of a fleet: `redis://`, `rediss://` (TLS), `redis-sentinel://HOST:PORT,…/MASTER` or `redis-cluster://HOST:PORT,…`.").secret(),
     row("eab", "encryption_key", Key, Derived("eab.key in data_dir, made at the first start; a fleet has none"), "What the secrets of external account keys are encrypted under in the database: 32 octets in base64, such as `openssl rand -base64 32` prints. The same for all replicas and for `chancery eab`.").secret(),
-    row("tls", "mode", Word(&["auto", "files", "off"]), Text("auto"), "`auto`: a certificate of our own authority, made at each start and anew each day, for 30 days; it is not on record, so it cannot be revoked; `files`: tls.cert and tls.key; `off`: plain HTTP behind a load balancer."),
+    row("tls", "mode", Word(&["auto", "files", "off"]), Text("auto"), "`auto`: a certificate of our own authority for the host of external_url (where that is this machine, for localhost, 127.0.0.1 and ::1), on record like any other, kept as listener.pem in data_dir, and made anew after 20 of its 30 days or when it was revoked; `files`: tls.cert and tls.key; `off`: plain HTTP behind a load balancer."),
     row("tls", "cert", Path, Absent, "The PEM certificate chain for `files`, leaf first."),
     row("tls", "key", Path, Absent, "The PEM private key for `files`."),
     row("ca", "cert", Path, Derived("issuing.pem in data_dir, made at the first start, or for a fleet by `chancery ca init`"), "The PEM certificate that issues."),

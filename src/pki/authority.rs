@@ -19,7 +19,7 @@ use crate::acme::identifier::Identifier;
 use crate::acme::time::Timestamp;
 use crate::pki::chain::pem;
 use crate::pki::error::IssuerError;
-use crate::pki::issuer::{Issuer, LocalIssuer};
+use crate::pki::issuer::LocalIssuer;
 use crate::pki::key::PublicKey;
 use crate::pki::template::Template;
 
@@ -208,31 +208,32 @@ fn write_file(folder: &Path, name: &str, text: &str, mode: u32) -> io::Result<()
     File::open(folder)?.sync_all()
 }
 
-/// A chain in DER, leaf first, and its leaf's key as PKCS #8 in DER.
-pub type ChainAndKey = (Vec<Vec<u8>>, Zeroizing<Vec<u8>>);
+/// What a server certificate for this program's own TLS listener is to say, and its key.
+pub struct ServerDraft {
+    /// What an issuer is to sign. It names no CRL and no issuer yet.
+    pub template: Template,
+    /// The key as PKCS #8 in DER.
+    pub key: Zeroizing<Vec<u8>>,
+}
 
-/// A server certificate for this program's own TLS listener: a new P-256 key, 30 days (or until the issuer
-/// ends).
-pub fn server_certificate(
-    issuer: &LocalIssuer,
-    names: &[Identifier],
-    now: Timestamp,
-) -> Result<ChainAndKey, IssuerError> {
-    let key = AuthorityKey::P256.generate()?;
-    let leaf = issuer.issue_here(&Template {
-        serial: random_serial()?,
-        identifiers: names.to_vec(),
-        common_name: None,
-        not_before: now.minus(BACKDATE),
-        not_after: now.plus(SERVER_VALIDITY).min(issuer.not_after()),
-        public_key: key.subject_public_key_info(),
-        client_auth: false,
-        crl_url: None,
-        issuer_url: None,
-        policy_oid: None,
-    })?;
-    let chain = issuer.chains().first().into_iter().flatten().cloned();
-    Ok((std::iter::once(leaf).chain(chain).collect(), Zeroizing::new(key.serialize_der())))
+impl ServerDraft {
+    /// A draft with a new P-256 key, for 30 days, or until the issuer ends at `issuer_end`.
+    pub fn new(names: &[Identifier], now: Timestamp, issuer_end: Timestamp) -> Result<Self, IssuerError> {
+        let key = AuthorityKey::P256.generate()?;
+        let template = Template {
+            serial: random_serial()?,
+            identifiers: names.to_vec(),
+            common_name: None,
+            not_before: now.minus(BACKDATE).truncated(),
+            not_after: now.plus(SERVER_VALIDITY).min(issuer_end).truncated(),
+            public_key: key.subject_public_key_info(),
+            client_auth: false,
+            crl_url: None,
+            issuer_url: None,
+            policy_oid: None,
+        };
+        Ok(Self { template, key: Zeroizing::new(key.serialize_der()) })
+    }
 }
 
 #[cfg(test)]
@@ -240,6 +241,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::pki::issuer::Issuer;
     use crate::pki::openssl::Folder;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_893_456_000);
@@ -309,15 +311,15 @@ mod tests {
         }
     }
 
-    #[test]
-    fn server_certificates_are_fit_for_tls() {
+    #[tokio::test]
+    async fn server_certificates_are_fit_for_tls() {
         let folder = Folder::new();
         let issuer = load(&folder.path("data")).unwrap();
         let names = [Identifier::Dns("localhost".into()), Identifier::Ip([127, 0, 0, 1].into())];
-        let (chain, key) = server_certificate(&issuer, &names, NOW).unwrap();
-        assert_eq!(chain.len(), 2);
-        let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.to_vec());
-        let chain = chain.into_iter().map(Into::into).collect();
+        let draft = ServerDraft::new(&names, NOW, issuer.not_after()).unwrap();
+        let key = rustls_pki_types::PrivatePkcs8KeyDer::from(draft.key.to_vec());
+        let leaf = issuer.issue(&draft.template).await.unwrap();
+        let chain = std::iter::once(leaf).chain(issuer.chains()[0].clone()).map(Into::into).collect();
         // rustls checks that key and certificate belong together.
         rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()

@@ -114,11 +114,6 @@ impl LocalIssuer {
         issuer.0.try_out()?;
         Ok(issuer)
     }
-
-    /// Issues on this thread; see [`Issuer::issue`].
-    pub(super) fn issue_here(&self, template: &Template) -> Result<Vec<u8>, IssuerError> {
-        self.0.issue(template)
-    }
 }
 
 #[async_trait]

@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod key_change;
 mod lease;
 pub mod limits;
+pub mod listener_certificate;
 pub mod names;
 pub mod orders;
 mod random;

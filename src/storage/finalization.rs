@@ -87,7 +87,7 @@ statements! {
 }
 
 const BEGIN_ORDER: &str = concat!("-- BEGIN_ORDER\n", begin_order!("$3", "$4", "$5", "$6", "$7", "$8"));
-const INSERT_RESERVATION: &str = concat!(
+pub(super) const INSERT_RESERVATION: &str = concat!(
     "-- INSERT_RESERVATION\nINSERT INTO certificates (",
     reservation_columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING serial"
@@ -156,7 +156,7 @@ pub struct IssuanceJob {
     pub claims: i64,
 }
 
-fn reservation_parameters(reservation: &Reservation) -> Vec<Parameter> {
+pub(super) fn reservation_parameters(reservation: &Reservation) -> Vec<Parameter> {
     parameters![
         &reservation.serial,
         &reservation.order_id,

@@ -17,6 +17,7 @@ mod external_accounts;
 mod finalization;
 mod leader;
 mod limit_overrides;
+mod listener_certificates;
 mod loan;
 mod orders;
 mod replicas;
@@ -293,6 +294,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
         finalization::ALL,
         leader::ALL,
         limit_overrides::ALL,
+        listener_certificates::ALL,
         orders::ALL,
         replicas::ALL,
     ];
@@ -319,6 +321,7 @@ pub fn all_statements(dialect: Dialect) -> Vec<(&'static str, String)> {
             external_accounts::AUDITED,
             finalization::AUDITED,
             limit_overrides::AUDITED,
+            listener_certificates::AUDITED,
         ];
         let audited = audited.into_iter().flatten();
         let name = |text: &'static str| text.lines().next().unwrap_or(text);

@@ -37,6 +37,7 @@ mod k6;
 mod key_change;
 mod kit;
 mod limits;
+mod listener_certificate;
 mod migrations;
 mod nonces;
 mod obligations;

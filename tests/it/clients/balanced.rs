@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use chancery::acme::identifier::Identifier;
 use chancery::acme::time::FleetClock;
-use chancery::pki::authority;
+use chancery::pki::authority::ServerDraft;
 use chancery::pki::chain;
-use chancery::pki::issuer::LocalIssuer;
+use chancery::pki::issuer::{Issuer, LocalIssuer};
 
 use crate::clients::program::require;
 use crate::support::chancery::{Deployment, Kind, Settings, run};
 use crate::support::haproxy::{Backend, Haproxy};
-use crate::support::run::{folder, free_port};
+use crate::support::run::{folder, free_port, runtime};
 
 /// A running fleet.
 pub struct Balanced {
@@ -61,10 +61,12 @@ fn balancer_certificate(authority: &Path) -> PathBuf {
     let read = |name| std::fs::read_to_string(authority.join(name)).expect("ca init wrote it");
     let issuer = LocalIssuer::from_pem(&read("issuing.pem"), &read("issuing.key"), &[], false);
     let names = [Identifier::Dns("localhost".to_owned())];
-    let made = authority::server_certificate(&issuer.expect("an issuer"), &names, FleetClock::machine_now());
-    let (certificates, key) = made.expect("a certificate");
-    let (leaf, further) = certificates.split_first().expect("a leaf");
+    let issuer = issuer.expect("an issuer");
+    let draft = ServerDraft::new(&names, FleetClock::machine_now(), issuer.not_after()).expect("a draft");
+    let leaf = runtime().block_on(issuer.issue(&draft.template)).expect("a certificate");
+    let further = &issuer.chains()[0];
     let file = authority.join("balancer.pem");
-    std::fs::write(&file, chain::to_pem(leaf, further) + &chain::pem(&key, "PRIVATE KEY")).expect("written");
+    std::fs::write(&file, chain::to_pem(&leaf, further) + &chain::pem(&draft.key, "PRIVATE KEY"))
+        .expect("written");
     file
 }

@@ -105,6 +105,12 @@ impl Key {
         Self::from_pkcs8(kind, pkcs8)
     }
 
+    /// A P-256 key from PKCS #8 in PEM.
+    pub fn from_pem(text: &str) -> Self {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).expect("PEM");
+        Self::from_pkcs8(KeyKind::Es256, pem.contents)
+    }
+
     fn from_pkcs8(kind: KeyKind, pkcs8: Vec<u8>) -> Self {
         let pair = match kind {
             KeyKind::EdDsa => {

@@ -59,7 +59,11 @@ impl Replica {
                 last("CHANCERY_CA_CERT").map(|(_, file)| Path::new(file).with_file_name("root.pem"));
             let root = issuing.unwrap_or_else(|| self.data_dir.join("root.pem"));
             let root = std::fs::read_to_string(root).expect("a root is there");
-            Endpoint::tls(self.listen, "localhost", &root)
+            // Its certificate has the name that clients call it by.
+            let external = last("CHANCERY_EXTERNAL_URL").map(|(_, url)| url.parse::<http::Uri>());
+            let external = external.and_then(Result::ok);
+            let host = external.as_ref().and_then(|url| url.host()).unwrap_or("localhost");
+            Endpoint::tls(self.listen, host, &root)
         })
     }
 
