@@ -53,7 +53,7 @@ async fn dir_02_meta_says_what_is_configured(server: Arc<Deployment>) {
     let profiles = meta["profiles"].as_object().expect("profiles");
     let mut names: Vec<_> = profiles.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["default", "plain", "trusted"], "{meta}");
+    assert_eq!(names, ["default", "forgetful", "plain", "trusted"], "{meta}");
     assert!(profiles.values().all(serde_json::Value::is_string), "{meta}");
 }
 
