@@ -63,6 +63,8 @@ async fn i_10_untouched_orders_stop_counting_until_their_first_step(server: Arc<
     client.answer(&first, "http-01").await;
     client.wait_for(&first, "valid").await;
     let untouched = client.order(&[&name]).await;
+    // An order's beginning is a whole second: what was proven in the same one counts as proven for it.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     let reusing = client.order(&[&known]).await;
     assert_eq!(client.read(&reusing.url).await.state(), "ready");
     let start = Instant::now();
