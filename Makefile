@@ -14,7 +14,7 @@ CLIENT_PACKAGES = python3-venv openjdk-17-jdk-headless maven
 CERT_MANAGER   = etcd kube-apiserver cert-manager
 
 .PHONY: run build test test-only test-release test-clients test-suites acme-rfc-conformance-test test-k6 test-faults test-sweep-million \
-        fmt lint fuzz loadtest loadtest-unsigned docs clean
+        fmt lint deny fuzz loadtest loadtest-unsigned docs clean
 .PHONY: acme-cert-manager-test test-deploy container-dry-run kind-test
 
 ## Build, and serve the embedded server for names under .localhost (no root, no DNS).
@@ -120,6 +120,11 @@ fmt:
 
 lint:
 	cargo clippy --workspace --all-targets --features faults -- -D warnings
+
+## Licences, bans and sources of what is depended on (deny.toml), and known vulnerabilities where the advisory database can
+## be had: it comes from the network. Builds cargo-deny once, into a cache outside the checkout.
+deny:
+	@scripts/deny
 
 ## Fuzz each target for a minute (needs a nightly toolchain and cargo-fuzz).
 fuzz:
