@@ -8,6 +8,7 @@ pub mod acme;
 pub mod admission;
 pub mod jose;
 pub mod network;
+pub mod peers;
 pub mod pki;
 pub mod storage;
 

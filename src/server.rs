@@ -24,6 +24,7 @@ use crate::http::{App, operations};
 use crate::limits::Limits;
 use crate::listener::{self, ListenerLimits, ProxyProtocol};
 use crate::network::{Network, NetworkConfig};
+use crate::peers::{Bounds, Ledger};
 use crate::pki::authority::{self, AuthorityKey};
 use crate::pki::issuer::{Issuer, LocalIssuer};
 use crate::pki::weak_keys::WeakKeys;
@@ -296,28 +297,33 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     };
     let stop = CancellationToken::new();
     let limits = ListenerLimits {
-        max_connections: descriptors::connections_that_fit(config.http.max_connections),
         header_timeout: config.http.header_timeout,
+        idle_timeout: config.http.idle_timeout,
+        write_timeout: config.http.write_timeout,
         ..ListenerLimits::default()
     };
+    let mut bounds = config.http.bounds;
+    bounds.connections.most = descriptors::connections_that_fit(bounds.connections.most);
+    let ledger = Ledger::new(bounds);
     let http = &config.http;
     let proxies = http.trusted_proxies.clone();
-    let app = App::new(Arc::clone(&services), http.max_in_flight, http.request_timeout, proxies.clone());
+    let app = App::new(Arc::clone(&services), Arc::clone(&ledger), http.request_timeout, proxies.clone());
     let drain = config.shutdown_timeout;
-    let proxies = || http.proxy_protocol.then(|| ProxyProtocol::new(proxies.clone()));
-    let public = public.map(|public| {
-        let router = app.clone().public_router();
-        tokio::spawn(listener::serve(public, None, proxies(), router, limits, stop.clone(), drain))
-    });
-    let acme = tokio::spawn(listener::serve(
-        listener,
-        tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
-        proxies(),
-        app.router(),
+    // The two that strangers reach share what they may hold.
+    let open_to_strangers = |tls, router| listener::Service {
+        tls,
+        proxies: http.proxy_protocol.then(|| ProxyProtocol::new(proxies.clone())),
+        trusted: proxies.clone().into(),
+        router,
         limits,
-        stop.clone(),
-        drain,
-    ));
+        ledger: Arc::clone(&ledger),
+    };
+    let public = public.map(|public| {
+        let service = open_to_strangers(None, app.clone().public_router());
+        tokio::spawn(listener::serve(public, service, stop.clone(), drain))
+    });
+    let served = open_to_strangers(tls.as_ref().map(|(_, tls)| Arc::clone(tls)), app.router());
+    let acme = tokio::spawn(listener::serve(listener, served, stop.clone(), drain));
     let working = worker_config(&config, services.now());
     let working = tokio::spawn(worker::run(Arc::clone(&services), clock, working, stop.clone()));
     let stopped = CancellationToken::new();
@@ -357,8 +363,10 @@ fn operate(
     stopped: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let router = operations::router(Arc::clone(services), Arc::new(move || metrics.render()));
-    let limits = ListenerLimits { max_connections: OPERATIONS_CONNECTIONS, ..limits };
-    listener::serve(listener, None, None, router, limits, stopped, Duration::from_secs(1))
+    let ledger = Ledger::new(Bounds::of_connections(OPERATIONS_CONNECTIONS));
+    let (tls, proxies, trusted) = (None, None, Vec::new().into());
+    let service = listener::Service { tls, proxies, trusted, router, limits, ledger };
+    listener::serve(listener, service, stopped, Duration::from_secs(1))
 }
 
 /// Waits for SIGTERM or SIGINT. After a SIGTERM a replica of a fleet goes on for `shutdown.delay`, no longer ready: its

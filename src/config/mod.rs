@@ -19,6 +19,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::acme::profile::Profile;
+use crate::peers::Bounds;
 use crate::worker::Retention;
 
 pub use fault::{ConfigError, Fault};
@@ -231,12 +232,14 @@ pub struct Limits {
 /// Bounds on serving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// Connections open at once.
-    pub max_connections: usize,
-    /// Requests at work at once.
-    pub max_in_flight: usize,
+    /// What peers may hold.
+    pub bounds: Bounds,
     /// How long the head of a request may take.
     pub header_timeout: Duration,
+    /// How long a connection may be kept without a request.
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// Who is believed about the client's address.

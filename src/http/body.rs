@@ -1,15 +1,17 @@
-//! Reading request bodies: each within a limit and a time, and all that are held at once within another limit.
+//! Reading request bodies: each within a limit and a time, and the large ones within what peers may hold.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Rejection;
 use crate::acme::problem::Problem;
+use crate::peers::budget::SMALL_BODY;
+use crate::peers::{Held, Ledger, Resource};
 
 /// The largest request body that is read (GEN-06).
 const MAX_BODY: usize = 64 * 1024;
@@ -17,21 +19,10 @@ const MAX_BODY: usize = 64 * 1024;
 /// How long a body may take.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many octets of bodies are held at once. Ten thousand connections of a hundred streams each could send as many
-/// bodies; those of real requests have a few kibibytes.
-const MOST_HELD: usize = 64 * 1024 * 1024;
-
-/// The octets of request bodies that are held now.
-#[derive(Clone)]
-pub(super) struct Bodies {
-    free: Arc<Semaphore>,
-}
-
 /// A body, and what is given back when its request is over.
-#[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Received {
     pub(super) octets: Bytes,
-    _permit: Option<OwnedSemaphorePermit>,
+    _paid: Vec<Held>,
 }
 
 /// Why a body was not read to its end.
@@ -39,50 +30,43 @@ pub(super) struct Held {
 pub(super) enum BodyError {
     /// Too large, too late, or broken.
     Refused(Rejection),
-    /// Too much is held for others.
+    /// Its client, or all together, hold as much as they may.
     Full,
 }
 
-impl Bodies {
-    pub(super) fn new() -> Self {
-        Self::of(MOST_HELD)
+/// Reads a body whole, no further than its limit (GEN-06). A small one is part of what its open request costs; what a
+/// large one has beyond is taken from the client's share as it comes.
+pub(super) async fn read(ledger: &Arc<Ledger>, client: IpAddr, body: Body) -> Result<Received, BodyError> {
+    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        return Err(too_large());
     }
+    let late = || Err(refused(Problem::malformed("the request body took too long").with_status(408)));
+    tokio::time::timeout(BODY_LIMIT, collect(ledger, client, body)).await.unwrap_or_else(|_| late())
+}
 
-    fn of(octets: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(octets)) }
-    }
-
-    /// Reads a body whole, no further than its limit (GEN-06).
-    pub(super) async fn read(&self, body: Body) -> Result<Held, BodyError> {
-        if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
-            return Err(too_large());
-        }
-        let late = || Err(refused(Problem::malformed("the request body took too long").with_status(408)));
-        tokio::time::timeout(BODY_LIMIT, self.collect(body)).await.unwrap_or_else(|_| late())
-    }
-
-    async fn collect(&self, body: Body) -> Result<Held, BodyError> {
-        let mut body = Limited::new(body, MAX_BODY);
-        let mut octets = BytesMut::new();
-        let mut permit: Option<OwnedSemaphorePermit> = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    return too_large();
-                }
-                refused(Problem::malformed("the request body could not be read"))
-            })?;
-            let Ok(data) = frame.into_data() else { continue };
-            let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            let more = self.free.clone().try_acquire_many_owned(count).map_err(|_| BodyError::Full)?;
-            match &mut permit {
-                Some(permit) => permit.merge(more),
-                None => permit = Some(more),
+async fn collect(ledger: &Arc<Ledger>, client: IpAddr, body: Body) -> Result<Received, BodyError> {
+    let mut body = Limited::new(body, MAX_BODY);
+    let mut octets = BytesMut::new();
+    let (mut paid, mut covered) = (Vec::new(), SMALL_BODY);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return too_large();
             }
-            octets.extend_from_slice(&data);
+            refused(Problem::malformed("the request body could not be read"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let needed = octets.len() + data.len();
+        if needed > covered {
+            // In steps, so that a body that comes octet by octet costs no entry each.
+            let more = (needed - covered).max(SMALL_BODY);
+            let more_held = ledger.take(Some(client), Resource::Octets, more, 0);
+            paid.push(more_held.map_err(|_| BodyError::Full)?);
+            covered += more;
         }
-        Ok(Held { octets: octets.freeze(), _permit: permit })
+        octets.extend_from_slice(&data);
     }
+    Ok(Received { octets: octets.freeze(), _paid: paid })
 }
 
 fn too_large() -> BodyError {
@@ -97,6 +81,7 @@ fn refused(problem: Problem) -> BodyError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::{Bound, Bounds};
 
     fn body(octets: usize) -> Body {
         // Two frames.
@@ -104,24 +89,34 @@ mod tests {
         Body::from_stream(futures_util::stream::iter(frames))
     }
 
+    fn ledger(share: usize) -> Arc<Ledger> {
+        let bound = Bound { most: 2 * share, share };
+        let (connections, open_requests, running_requests, octets) = (bound, bound, bound, bound);
+        Ledger::new(Bounds { connections, open_requests, running_requests, octets })
+    }
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
     #[tokio::test]
-    async fn gen_16_all_bodies_together_have_a_bound() {
-        let bodies = Bodies::of(100);
-        let first = bodies.read(body(60)).await.expect("room");
-        assert_eq!(first.octets, vec![7; 60]);
-        assert!(matches!(bodies.read(body(60)).await, Err(BodyError::Full)));
-        let second = bodies.read(body(40)).await.expect("what was read of the refused one was given back");
-        assert!(matches!(bodies.read(body(1)).await, Err(BodyError::Full)));
-        bodies.read(Body::empty()).await.expect("nothing needs no room");
+    async fn gen_16_large_bodies_of_a_client_have_a_bound_and_small_ones_always_fit() {
+        let ledger = ledger(64 * 1024);
+        let read = |client, octets| read(&ledger, client, body(octets));
+        let first = read(ONE, 48 * 1024).await.ok().expect("room");
+        assert_eq!(first.octets, vec![7; 48 * 1024]);
+        assert!(matches!(read(ONE, 48 * 1024).await, Err(BodyError::Full)));
+        let small: Vec<_> = futures_util::future::join_all((0..50).map(|_| read(ONE, SMALL_BODY))).await;
+        assert!(small.iter().all(Result::is_ok), "small ones are part of their requests");
+        let second = read(OTHER, 48 * 1024).await.ok().expect("another client's share");
         drop((first, second));
-        bodies.read(body(100)).await.expect("all was given back");
+        drop(read(ONE, MAX_BODY).await.ok().expect("all was given back"));
     }
 
     #[tokio::test]
     async fn gen_06_a_body_is_read_to_its_limit_and_no_further() {
-        let bodies = Bodies::new();
-        bodies.read(body(MAX_BODY)).await.expect("as large as may be");
-        assert!(matches!(bodies.read(body(MAX_BODY + 1)).await, Err(BodyError::Refused(_))));
-        assert_eq!(bodies.free.available_permits(), MOST_HELD);
+        let ledger = ledger(MAX_BODY);
+        drop(read(&ledger, ONE, body(MAX_BODY)).await.ok().expect("as large as may be"));
+        assert!(matches!(read(&ledger, ONE, body(MAX_BODY + 1)).await, Err(BodyError::Refused(_))));
+        drop(ledger.take(Some(ONE), Resource::Octets, MAX_BODY, 0).ok().expect("given back"));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::ConnectInfo;
+use axum::http::Request;
 use ipnet::IpNet;
 
 /// How many entries of `X-Forwarded-For` are looked at, from its end.
@@ -10,7 +11,7 @@ const MOST_ENTRIES: usize = 32;
 
 /// The address of the client: the peer, unless that is a trusted proxy; then the last address in `X-Forwarded-For` that is
 /// no trusted proxy itself. What stands before that one, anybody may have written.
-pub(super) fn client_address(request: &Request, trusted: &[IpNet]) -> IpAddr {
+pub fn client_address<B>(request: &Request<B>, trusted: &[IpNet]) -> IpAddr {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip().to_canonical());
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));

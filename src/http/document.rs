@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
+use super::envelope::Shared;
 use crate::acme::time::Timestamp;
 
 /// The octets, and what caches are told of them.
@@ -48,6 +49,7 @@ impl Document {
     pub(super) fn plain(&self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.octets.clone()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+        response.extensions_mut().insert(Shared);
         response
     }
 

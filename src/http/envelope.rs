@@ -1,6 +1,7 @@
 //! What every request passes through and every response carries: an id, a nonce, the index link, the load shed, one
 //! log line, and its metrics. No handler can forget them.
 
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,15 +11,15 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
-use tokio::sync::SemaphorePermit;
 use tracing::Instrument;
 
 use super::App;
-use super::body::BodyError;
+use super::body::{self, BodyError};
 use super::client_address::client_address;
 use super::problem::{Rejection, Told};
 use crate::acme::audit::Origin;
 use crate::acme::problem::Problem;
+use crate::peers::{Held, Resource};
 use crate::storage::audit;
 
 static REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
@@ -30,8 +31,13 @@ static PROCESS: LazyLock<String> =
     LazyLock::new(|| uuid::Uuid::now_v7().simple().to_string()[16..].to_owned());
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// How many seconds a client that was shed waits (GEN-16).
-const SHED_FOR: u32 = 2;
+/// Marks a request of a client that has as many open as it may: it is answered without being read (GEN-16).
+#[derive(Clone, Copy, Debug)]
+pub struct TurnedAway;
+
+/// Marks an answer whose octets many answers share, so that whoever takes it slowly holds none of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared;
 
 /// The outermost layer of the ACME surface.
 pub(super) async fn envelope(State(app): State<App>, request: Request, next: Next) -> Response<Body> {
@@ -46,8 +52,11 @@ pub(super) async fn envelope(State(app): State<App>, request: Request, next: Nex
     let mut response = if method == Method::OPTIONS && endpoint != "none" {
         preflight()
     } else {
-        let origin = Origin::request(id.clone(), client_address(&request, &app.trusted_proxies));
-        audit::on_behalf_of(origin, run(&app, request, next, &endpoint)).instrument(span.clone()).await
+        let client = client_address(&request, &app.trusted_proxies);
+        let origin = Origin::request(id.clone(), client);
+        audit::on_behalf_of(origin, run(&app, client, request, next, &endpoint))
+            .instrument(span.clone())
+            .await
     };
     let carries_nonce = method == Method::POST || (new_nonce && response.status().is_success());
     if carries_nonce {
@@ -71,25 +80,30 @@ fn matched(request: &Request, prefix: &str) -> String {
 
 /// Reads the request whole, then runs it unless too many run already, within its time. A client that sends slowly
 /// takes a connection, and no place.
-async fn run(app: &App, request: Request, next: Next, endpoint: &str) -> Response<Body> {
+async fn run(app: &App, client: IpAddr, request: Request, next: Next, endpoint: &str) -> Response<Body> {
+    if request.extensions().get::<TurnedAway>().is_some() {
+        return closing(shed(app));
+    }
     let (head, body) = request.into_parts();
-    let body = match app.bodies.read(body).await {
+    let body = match body::read(&app.ledger, client, body).await {
         Ok(body) => body,
         Err(BodyError::Refused(rejection)) => return closing(rejection.into_response()),
-        Err(BodyError::Full) => return closing(shed()),
+        Err(BodyError::Full) => return closing(shed(app)),
     };
     let request = Request::from_parts(head, Body::from(body.octets.clone()));
-    let Some(_place) = place(app, endpoint) else { return shed() };
+    let Some(_place) = place(app, client, endpoint) else { return shed(app) };
     match tokio::time::timeout(app.request_timeout, next.run(request)).await {
         Ok(response) => explained(response),
-        Err(_) => Rejection::unavailable("the request took too long; try again", SHED_FOR).into_response(),
+        Err(_) => Rejection::unavailable("the request took too long; try again", app.ledger.retry_after())
+            .into_response(),
     }
 }
 
 /// GEN-16.
-fn shed() -> Response<Body> {
+fn shed(app: &App) -> Response<Body> {
     metrics::counter!("chancery_requests_shed_total").increment(1);
-    Rejection::unavailable("the server is busy; send the same request again", SHED_FOR).into_response()
+    Rejection::unavailable("the server is busy; send the same request again", app.ledger.retry_after())
+        .into_response()
 }
 
 /// An answer to a body that was not read to its end: nothing more can be understood on this connection.
@@ -113,14 +127,13 @@ fn explained(response: Response<Body>) -> Response<Body> {
 /// A place among the running requests. The last fifth is kept for what is shed last: polls, downloads, account look-ups.
 /// Challenges are among the polls: uacme and dehydrated ask them, not the authorization, and a response begins no more
 /// than its order has been let in for.
-fn place<'a>(app: &'a App, endpoint: &str) -> Option<SemaphorePermit<'a>> {
+fn place(app: &App, client: IpAddr, endpoint: &str) -> Option<Held> {
     let kept = endpoint.starts_with("/order/{order}") && !endpoint.ends_with("finalize")
         || endpoint.ends_with("/new-account")
         || ["/authorization/", "/certificate/", "/challenge/"].iter().any(|path| endpoint.starts_with(path));
-    if !kept && app.in_flight.available_permits() <= app.reserved {
-        return None;
-    }
-    app.in_flight.try_acquire().ok()
+    let running = Resource::RunningRequests;
+    let spare = if kept { 0 } else { app.ledger.bound(running).most / 5 };
+    app.ledger.take(Some(client), running, 1, spare).ok()
 }
 
 /// GEN-03, GEN-04. A new-nonce without a nonce is no answer.
@@ -133,8 +146,11 @@ fn add_nonce(app: &App, response: &mut Response<Body>, new_nonce: bool) {
             let why = other.err().map(|error| error.to_string());
             tracing::warn!(why, "no nonce could be minted");
             if new_nonce {
-                *response = Rejection::unavailable("the server cannot make nonces now; try again", SHED_FOR)
-                    .into_response();
+                *response = Rejection::unavailable(
+                    "the server cannot make nonces now; try again",
+                    app.ledger.retry_after(),
+                )
+                .into_response();
             }
         }
     }

@@ -29,11 +29,13 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnet::IpNet;
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::acme::problem::{Problem, ProblemType};
+use crate::peers::Ledger;
 use crate::service::Services;
+pub use client_address::client_address;
+pub use envelope::{Shared, TurnedAway};
 use problem::Rejection;
 
 /// What the handlers share.
@@ -42,19 +44,17 @@ pub struct App {
     services: Arc<Services>,
     directories: Arc<directory::Directories>,
     issuers: Arc<certificates::Issuers>,
-    bodies: body::Bodies,
-    in_flight: Arc<Semaphore>,
-    reserved: usize,
+    ledger: Arc<Ledger>,
     request_timeout: Duration,
     trusted_proxies: Arc<[IpNet]>,
 }
 
 impl App {
-    /// At most `max_in_flight` requests run at once; above that, requests are shed (GEN-16). A fifth of the places is
-    /// kept for those that are shed last. `trusted_proxies` are believed when they say for whom they ask.
+    /// Above what `ledger` lets run at once, requests are shed (GEN-16). `trusted_proxies` are believed when they say for
+    /// whom they ask.
     pub fn new(
         services: Arc<Services>,
-        max_in_flight: usize,
+        ledger: Arc<Ledger>,
         request_timeout: Duration,
         trusted_proxies: Vec<IpNet>,
     ) -> Self {
@@ -62,9 +62,7 @@ impl App {
             directories: Arc::new(directory::Directories::new(&services)),
             issuers: Arc::new(certificates::issuers(&services)),
             services,
-            bodies: body::Bodies::new(),
-            in_flight: Arc::new(Semaphore::new(max_in_flight)),
-            reserved: max_in_flight / 5,
+            ledger,
             request_timeout,
             trusted_proxies: trusted_proxies.into(),
         }

@@ -10,22 +10,26 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::peers::Held;
+
 /// A peer that sent less than this has nothing left to send.
 const LARGE: usize = 32 * 1024;
 
-/// How much more is read and thrown away, and for how long.
-const MOST_OCTETS: u64 = 1024 * 1024;
-const MOST_TIME: Duration = Duration::from_secs(1);
+/// How much more is read and thrown away, and for how long: an ordinary client sends what it has before it reads.
+const MOST_OCTETS: u64 = 16 * 1024 * 1024;
+const MOST_TIME: Duration = Duration::from_secs(5);
 
-/// A stream that, once dropped, closes its sending side first and reads on for a moment if the peer sent a lot.
+/// A stream that, once dropped, closes its sending side first and reads on for a moment if the peer sent a lot. Until
+/// then it is a connection like others, and `held` pays for it.
 pub(super) struct Lingering {
     stream: Option<TcpStream>,
     received: usize,
+    held: Option<Held>,
 }
 
 impl Lingering {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), received: 0 }
+    pub(super) fn new(stream: TcpStream, held: Held) -> Self {
+        Self { stream: Some(stream), received: 0, held: Some(held) }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -83,7 +87,9 @@ impl Drop for Lingering {
         if self.received < LARGE {
             return;
         }
+        let held = self.held.take();
         runtime.spawn(timeout(MOST_TIME, async move {
+            let _held = held;
             let _ = stream.shutdown().await;
             let mut rest = stream.take(MOST_OCTETS);
             let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
@@ -102,9 +108,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let sending = client.write_all(&[b'x'; 256 * 1024]);
+        let held = crate::peers::Ledger::new(crate::listener::tests::BOUNDS);
+        let held = held.take(None, crate::peers::Resource::Connections, 1, 0).ok().unwrap();
+        let octets = vec![b'x'; 8 * 1024 * 1024];
+        let sending = client.write_all(&octets);
         let serving = async {
-            let mut server = Lingering::new(server);
+            let mut server = Lingering::new(server, held);
             let mut some = vec![0; LARGE];
             server.read_exact(&mut some).await.unwrap();
             server.write_all(b"too large").await.unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Every room of `src`, floor by floor. The last is the roof, whose rooms may import each other.
 const FLOORS: [&[&str]; 6] = [
     &["acme"],
-    &["jose", "pki", "storage", "admission", "network"],
+    &["jose", "pki", "storage", "admission", "network", "peers"],
     &["policy", "limits", "validation"],
     &["service"],
     &["http", "worker"],

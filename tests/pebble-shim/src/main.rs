@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ::chancery::listener::{self, ListenerLimits, ReloadingCertificate};
+use ::chancery::peers::{Bounds, Ledger};
 use arguments::{Arguments, Wanted};
 use configuration::Configuration;
 use environment::Environment;
@@ -105,9 +106,15 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn serve_on(listener: TcpListener, tls: &std::sync::Arc<rustls::ServerConfig>, router: axum::Router) {
-    let (limits, never) = (ListenerLimits::default(), CancellationToken::new());
-    let tls = Some(std::sync::Arc::clone(tls));
-    tokio::spawn(listener::serve(listener, tls, None, router, limits, never, Duration::ZERO));
+    let service = listener::Service {
+        tls: Some(std::sync::Arc::clone(tls)),
+        proxies: None,
+        trusted: Vec::new().into(),
+        router,
+        limits: ListenerLimits::default(),
+        ledger: Ledger::new(Bounds::of_connections(10_000)),
+    };
+    tokio::spawn(listener::serve(listener, service, CancellationToken::new(), Duration::ZERO));
 }
 
 /// An address as `HOST:PORT`, where an empty host is this machine.
