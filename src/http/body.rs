@@ -20,6 +20,7 @@ const MAX_BODY: usize = 64 * 1024;
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A body, and what is given back when its request is over.
+#[derive(Debug)]
 pub(super) struct Received {
     pub(super) octets: Bytes,
     _paid: Vec<Held>,
@@ -102,21 +103,21 @@ mod tests {
     async fn gen_16_large_bodies_of_a_client_have_a_bound_and_small_ones_always_fit() {
         let ledger = ledger(64 * 1024);
         let read = |client, octets| read(&ledger, client, body(octets));
-        let first = read(ONE, 48 * 1024).await.ok().expect("room");
+        let first = read(ONE, 48 * 1024).await.expect("room");
         assert_eq!(first.octets, vec![7; 48 * 1024]);
         assert!(matches!(read(ONE, 48 * 1024).await, Err(BodyError::Full)));
         let small: Vec<_> = futures_util::future::join_all((0..50).map(|_| read(ONE, SMALL_BODY))).await;
         assert!(small.iter().all(Result::is_ok), "small ones are part of their requests");
-        let second = read(OTHER, 48 * 1024).await.ok().expect("another client's share");
+        let second = read(OTHER, 48 * 1024).await.expect("another client's share");
         drop((first, second));
-        drop(read(ONE, MAX_BODY).await.ok().expect("all was given back"));
+        drop(read(ONE, MAX_BODY).await.expect("all was given back"));
     }
 
     #[tokio::test]
     async fn gen_06_a_body_is_read_to_its_limit_and_no_further() {
         let ledger = ledger(MAX_BODY);
-        drop(read(&ledger, ONE, body(MAX_BODY)).await.ok().expect("as large as may be"));
+        drop(read(&ledger, ONE, body(MAX_BODY)).await.expect("as large as may be"));
         assert!(matches!(read(&ledger, ONE, body(MAX_BODY + 1)).await, Err(BodyError::Refused(_))));
-        drop(ledger.take(Some(ONE), Resource::Octets, MAX_BODY, 0).ok().expect("given back"));
+        drop(ledger.take(Some(ONE), Resource::Octets, MAX_BODY, 0).expect("given back"));
     }
 }

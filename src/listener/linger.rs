@@ -109,7 +109,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         let held = crate::peers::Ledger::new(crate::listener::tests::BOUNDS);
-        let held = held.take(None, crate::peers::Resource::Connections, 1, 0).ok().unwrap();
+        let held = held.take(None, crate::peers::Resource::Connections, 1, 0).unwrap();
         let octets = vec![b'x'; 8 * 1024 * 1024];
         let sending = client.write_all(&octets);
         let serving = async {
