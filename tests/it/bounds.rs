@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpStream;
+use std::process::Command;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -79,6 +80,27 @@ fn gen_16_bodies_without_end_are_shed_before_they_fill_the_memory() {
         // What they held is free again.
         server.account().await.issue_any().await;
     });
+}
+
+/// An ordinary client sends its whole body before it reads: it sees the 413 all the same, up to 16 MiB.
+#[test]
+fn gen_06_ordinary_clients_see_that_a_body_is_too_large() {
+    let server = Deployment::shared(Kind::Embedded);
+    let body = folder("too-large").join("body");
+    let url = format!("{}/new-order", server.base_url);
+    for size in [100_000, 1_000_000, 16_000_000] {
+        std::fs::write(&body, vec![b'x'; size]).expect("written");
+        for version in ["--http1.1", "--http2"] {
+            let mut curl = Command::new("curl");
+            curl.args(["--silent", "--show-error", "--insecure", version, "--header", "Expect:"]);
+            curl.args(["--header", "Content-Type: application/jose+json", "--data-binary"]);
+            curl.arg(format!("@{}", body.display())).arg(&url);
+            let done = curl.output().expect("curl starts");
+            let (said, errors) =
+                (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+            assert!(said.contains("\"status\":413"), "{version}, {size} octets: {said} {errors}");
+        }
+    }
 }
 
 /// The limit on open files that it is started under, and the one that it may raise it to.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::support::chancery::Deployment;
@@ -199,8 +200,9 @@ async fn aut_13_refused_addresses_are_never_connected_to(server: Arc<Deployment>
         }
     });
     join_all(trials).await;
-    let metadata = Trial::new(&client, "169.254.169.254", "http-01").await;
-    metadata.fails(&["connection", "unauthorized"]).await;
+    // As an identifier, such an address is nobody's (ORD-03).
+    let metadata = json!({"identifiers": [{"type": "ip", "value": "169.254.169.254"}]});
+    client.new_order(metadata).await.problem(400, "rejectedIdentifier");
 }
 
 async fn aut_13_redirects_to_refused_addresses_are_not_followed(server: Arc<Deployment>) {

@@ -66,15 +66,19 @@ impl Certificate {
     /// Asserts that the certificate gets into the CRL that it names, for `reason` as OpenSSL words it, and that
     /// OpenSSL then refuses it.
     pub fn assert_revoked(&self, reason: Option<&str>) {
+        // Each replica shows its own copy of the list, and they renew it one after the other: the one that has the entry is
+        // the one to look at.
+        let found = std::cell::RefCell::new(None);
         wait_until("the revoked certificate is in the CRL", || {
-            let entries = self.fetch_crl().1;
+            let (list, entries) = self.fetch_crl();
             if !entries.contains(&format!("Serial Number: {}", self.serial)) {
                 std::thread::sleep(Duration::from_millis(100));
                 return false;
             }
+            found.replace(Some((list, entries)));
             true
         });
-        let (list, entries) = self.fetch_crl();
+        let (list, entries) = found.into_inner().expect("it was found");
         let entry = entries.split("Serial Number: ").find(|entry| entry.starts_with(&self.serial));
         let entry = entry.expect("the entry");
         match reason {
