@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use chancery::acme::account::{Account, AccountStatus};
 use chancery::acme::authorization::{Authorization, Outcome};
 use chancery::acme::certificate::{Certificate, Serial};
 use chancery::acme::challenge::ChallengeType;
@@ -23,6 +22,7 @@ use crate::support::certificate::csr;
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::flows::text;
 use crate::support::keys::{Key, base64url};
+use crate::support::rows::account;
 use crate::support::run::{runtime, unique_name, wait_until};
 use crate::sweeper::{NOW, Tables};
 use crate::wire_tests;
@@ -117,22 +117,6 @@ fn acc_07_an_account_deactivated_during_issuance_gets_no_certificate_fleet() {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn account(store: &Store) -> AccountId {
-    let id = AccountId::new();
-    let account = Account {
-        id: id.clone(),
-        key_thumbprint: id.to_string(),
-        jwk: String::new(),
-        status: AccountStatus::Valid,
-        contacts: Vec::new(),
-        terms_agreed_at: None,
-        external_account: None,
-        created_at: NOW,
-    };
-    assert!(store.insert_account(&account, id.as_str()).await.unwrap());
-    id
-}
-
 fn authorization(account: &AccountId, outcome: Outcome) -> Authorization {
     Authorization {
         id: AuthorizationId::new(),
@@ -201,7 +185,7 @@ fn acc_07_no_statement_goes_on_for_a_deactivated_account() {
         runtime().block_on(async {
             let tables = Tables::new(dialect).await;
             let store = &tables.store;
-            let account = account(store).await;
+            let account = account(store, NOW).await;
             let (begun, late) =
                 (authorization(&account, Outcome::Pending), authorization(&account, Outcome::Pending));
             for each in [&begun, &late] {
@@ -306,10 +290,10 @@ fn any_history(dialect: Dialect, count: u32) {
     let store = &tables.store;
     let (mut fastest, done) = (Duration::MAX, AtomicBool::new(false));
     runtime().block_on(async {
-        let (mut accounts, other) = (Vec::new(), account(store).await);
+        let (mut accounts, other) = (Vec::new(), account(store, NOW).await);
         // The first has the history; of the others one is not to be slowed down by it.
         for _ in 0..3 {
-            accounts.push(account(store).await);
+            accounts.push(account(store, NOW).await);
         }
         let filling = Instant::now();
         fill(&tables, dialect, &accounts[0], count).await;

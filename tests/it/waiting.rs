@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 
 use crate::support::chancery::{Deployment, Kind, Settings};
 use crate::support::responder::Reply;
+use crate::support::rows::account;
 use crate::support::run::{folder, runtime, wait_until};
 use crate::support::trial::Trial;
 use crate::sweeper::Tables;
@@ -70,7 +71,7 @@ fn a_job_past_its_expiry_waits_for_nobody() {
         let store = Store::sqlite(&folder("waiting").join("chancery.sqlite")).await.unwrap();
         store.migrate().await.unwrap();
         let until = START.plus(SECOND * 6);
-        let account = AccountId::new();
+        let account = account(&store, START).await;
         begun(&store, &account, until).await;
         let waiting = async |after: u32| store.waiting_validations(START.plus(SECOND * after)).await.unwrap();
         assert_eq!(waiting(5).await, (0, None), "a replica has it");
@@ -90,7 +91,7 @@ fn i_03_of_one_account_whatever_waits_longest_is_taken_first_whether_its_replica
             let tables = Tables::new(dialect).await;
             let store = &tables.store;
             let at = |seconds: u32| START.plus(SECOND * seconds);
-            let account = AccountId::new();
+            let account = account(store, START).await;
             let mut jobs = Vec::new();
             for until in [9, 9, 2] {
                 jobs.push(begun(store, &account, at(until)).await);
@@ -143,7 +144,10 @@ fn i_03_accounts_are_found_one_after_the_other_however_many_jobs_each_has() {
             let tables = Tables::new(dialect).await;
             let store = &tables.store;
             let at = |seconds: u32| START.plus(SECOND * seconds);
-            let accounts: Vec<_> = std::iter::repeat_with(AccountId::new).take(4).collect();
+            let mut accounts = Vec::new();
+            for _ in 0..4 {
+                accounts.push(account(store, START).await);
+            }
             for (account, count) in accounts.iter().zip([5, 1, 1, 0]) {
                 for _ in 0..count {
                     begun(store, account, at(2)).await;
@@ -207,7 +211,7 @@ fn i_03_a_validation_that_nobody_wants_any_more_gets_no_further_lease() {
             let tables = Tables::new(dialect).await;
             let store = &tables.store;
             let at = |seconds: u32| START.plus(SECOND * seconds);
-            let account = AccountId::new();
+            let account = account(store, START).await;
             let alone = begun(store, &account, at(2)).await;
             let ordered = begun(store, &account, at(2)).await;
             let (order, sibling) = (OrderId::new(), AuthorizationId::new());

@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use chancery::acme::account::{Account, AccountStatus};
 use chancery::acme::authorization::{Authorization, Outcome};
 use chancery::acme::id::{AccountId, AuthorizationId, OrderId};
 use chancery::acme::identifier::Identifier;
@@ -17,6 +16,7 @@ use crate::support::chancery::{Deployment, Kind};
 use crate::support::flows::{self, identifiers};
 use crate::support::keys::Key;
 use crate::support::postgres::Postgres;
+use crate::support::rows::account;
 use crate::support::run::{folder, unique_name};
 use crate::wire_tests;
 
@@ -220,22 +220,6 @@ fn rows(account: &AccountId, now: Timestamp, cap: Option<u32>) -> NewOrderRows {
     NewOrderRows { order, authorizations: vec![authorization], replaces: None, cap }
 }
 
-async fn account(store: &Store) -> AccountId {
-    let id = AccountId::new();
-    let account = Account {
-        id: id.clone(),
-        key_thumbprint: id.to_string(),
-        jwk: String::new(),
-        status: AccountStatus::Valid,
-        contacts: Vec::new(),
-        terms_agreed_at: None,
-        external_account: None,
-        created_at: FleetClock::machine_now(),
-    };
-    assert!(store.insert_account(&account, "").await.unwrap());
-    id
-}
-
 /// Three stores on one new Postgres database, as three replicas have them.
 async fn stores() -> (Vec<Store>, String) {
     let url = Postgres::shared().database();
@@ -252,7 +236,8 @@ async fn stores() -> (Vec<Store>, String) {
 async fn i_10_three_stores_never_place_one_too_many() {
     let (stores, _) = stores().await;
     for round in 0..5 {
-        let (account, now) = (account(&stores[0]).await, FleetClock::machine_now());
+        let (account, now) =
+            (account(&stores[0], FleetClock::machine_now()).await, FleetClock::machine_now());
         let cap = 1 + round;
         let placing: Vec<_> = (0..64)
             .map(|index| {
@@ -286,7 +271,7 @@ async fn i_10_three_stores_never_place_one_too_many() {
 async fn i_10_the_count_costs_what_is_open_and_not_the_history() {
     let (stores, url) = stores().await;
     let postgres = Postgres::shared();
-    let account = account(&stores[0]).await;
+    let account = account(&stores[0], FleetClock::machine_now()).await;
     let history = |expires: &str, progress: &str, count: u32| {
         format!(
             "INSERT INTO orders (id, account_id, profile, identifiers, created_at, expires_at, progress) \
@@ -329,7 +314,7 @@ async fn rates_of_placing() {
     for (name, store) in [("Postgres", &stores[0]), ("SQLite", &sqlite)] {
         for (tasks, shared) in [(1, false), (8, false), (8, true)] {
             for cap in [None, Some(1_000_000), None, Some(1_000_000)] {
-                let one = account(store).await;
+                let one = account(store, FleetClock::machine_now()).await;
                 let start = std::time::Instant::now();
                 let running: Vec<_> = (0..tasks)
                     .map(|_| {

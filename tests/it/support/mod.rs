@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod redis;
 pub mod responder;
 pub mod response;
+pub mod rows;
 pub mod run;
 pub mod transport;
 pub mod trial;
