@@ -20,7 +20,8 @@ use crate::admission::{
     MemoryBuckets, MemoryNonces, Nonces, RedisBuckets, RedisConfig, RedisNonces, look_at_redis,
 };
 use crate::config::{Config, Database};
-use crate::http::{App, operations};
+use crate::http::App;
+use crate::http::operations::{self, Readiness};
 use crate::limits::Limits;
 use crate::listener::{self, ListenerLimits, ProxyProtocol};
 use crate::network::{Network, NetworkConfig};
@@ -362,7 +363,10 @@ fn operate(
     limits: ListenerLimits,
     stopped: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let router = operations::router(Arc::clone(services), Arc::new(move || metrics.render()));
+    let readiness = Arc::new(Readiness::default());
+    let (kept, looked_at) = (Arc::clone(&readiness), Arc::clone(services));
+    tokio::spawn(stopped.clone().run_until_cancelled_owned(async move { kept.keep(&looked_at).await }));
+    let router = operations::router(Arc::clone(services), readiness, Arc::new(move || metrics.render()));
     let ledger = Ledger::new(Bounds::of_connections(OPERATIONS_CONNECTIONS));
     let (tls, proxies, trusted) = (None, None, Vec::new().into());
     let service = listener::Service { tls, proxies, trusted, router, limits, ledger };

@@ -1,7 +1,7 @@
 //! The second listener, for operators: is it alive, may it get traffic, what does it count.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -13,8 +13,56 @@ use serde_json::json;
 use super::view;
 use crate::service::Services;
 
-/// How long a check of readiness waits for its answer.
+/// How long a look at a store waits for its answer.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often the stores are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What was seen longer ago than this says nothing of now.
+const GOOD_FOR: Duration = Duration::from_secs(10);
+
+/// What the stores were like when they were last looked at. `/readyz` answers from it: in the queue of clients' requests a
+/// probe would time out under load, and a balancer would give the load to the others, which would fail next.
+#[derive(Default)]
+pub struct Readiness(Mutex<Option<Seen>>);
+
+#[derive(Clone, Copy)]
+struct Seen {
+    at: Instant,
+    database: bool,
+    nonces: bool,
+}
+
+impl Readiness {
+    /// Looks at the stores again and again, until this is dropped.
+    pub async fn keep(&self, services: &Services) {
+        let store = services.store.apart();
+        let mut before = Seen { at: Instant::now(), database: true, nonces: true };
+        loop {
+            let (database, nonces) = tokio::join!(
+                tokio::time::timeout(CHECK_LIMIT, store.ping()),
+                tokio::time::timeout(CHECK_LIMIT, services.nonces.ping())
+            );
+            // The cause is the operator's to know, once; who asks a replica whether it is ready learns only that it is not.
+            if before.database && !matches!(database, Ok(Ok(()))) {
+                tracing::warn!(cause = ?database, "the database does not answer");
+            }
+            if before.nonces && !matches!(nonces, Ok(Ok(()))) {
+                tracing::warn!(cause = ?nonces, "the store of nonces does not answer");
+            }
+            let (database, nonces) = (matches!(database, Ok(Ok(()))), matches!(nonces, Ok(Ok(()))));
+            before = Seen { at: Instant::now(), database, nonces };
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.filter(|seen| seen.at.elapsed() < GOOD_FOR)
+    }
+}
 
 /// Writes the metrics.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -22,39 +70,37 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 #[derive(Clone)]
 struct Operations {
     services: Arc<Services>,
+    readiness: Arc<Readiness>,
     render: RenderMetrics,
 }
 
 /// `/livez`, `/readyz`, `/metrics`.
-pub fn router(services: Arc<Services>, render: RenderMetrics) -> Router {
+pub fn router(services: Arc<Services>, readiness: Arc<Readiness>, render: RenderMetrics) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Operations { services, render })
+        .with_state(Operations { services, readiness, render })
 }
 
 /// Database, Redis and CA each by name; 503 unless all are well and the replica is not stopping.
 async fn ready(State(operations): State<Operations>) -> Response<Body> {
     let services = &operations.services;
-    let database = async { services.store.ping().await.map_err(|error| error.to_string()) };
-    let nonces = async { services.nonces.ping().await.map_err(|error| error.to_string()) };
-    let (database, redis) =
-        tokio::join!(tokio::time::timeout(CHECK_LIMIT, database), tokio::time::timeout(CHECK_LIMIT, nonces));
-    let redis_answers = matches!(redis, Ok(Ok(())));
-    let word = |result: Result<Result<(), String>, _>| match result {
-        Ok(Ok(())) => "ok".to_owned(),
-        Ok(Err(why)) => why,
-        Err(_) => "no answer in time".to_owned(),
+    let seen = operations.readiness.seen();
+    let word = |well: fn(&Seen) -> bool| match &seen {
+        Some(seen) if well(seen) => "ok",
+        Some(_) => "does not answer",
+        None => "was not looked at lately",
     };
+    let redis_answers = seen.is_some_and(|seen| seen.nonces);
     let ca = if services.issuer.not_after() > services.now() {
         "ok"
     } else {
         "the issuing certificate has expired"
     };
     let body = json!({
-        "database": word(database),
-        "redis": word(redis),
+        "database": word(|seen| seen.database),
+        "redis": word(|seen| seen.nonces),
         "limits": match (redis_answers, services.limits.counts_alone()) {
             (true, _) => "ok",
             (false, true) => "counted by this replica alone",

@@ -35,6 +35,8 @@ pub(super) struct Connections {
     /// One for each connection that there may be: who has one finds a connection at rest or in the pool.
     places: Arc<Semaphore>,
     resting: Arc<Resting>,
+    /// Connections that are set aside, which these may be lent from too; only what must not wait for clients has any.
+    set_aside: Option<Arc<Self>>,
 }
 
 /// Connections at rest and since when, the longest first.
@@ -59,7 +61,12 @@ impl Drop for Resting {
 impl Connections {
     pub(super) fn new(pool: AnyPool) -> Self {
         let places = Semaphore::new(pool.options().get_max_connections() as usize);
-        Self { pool, places: Arc::new(places), resting: Arc::default() }
+        Self { pool, places: Arc::new(places), resting: Arc::default(), set_aside: None }
+    }
+
+    /// The same connections, and those of `set_aside` beside them: whichever is free first.
+    pub(super) fn or(&self, set_aside: &Arc<Self>) -> Self {
+        Self { set_aside: Some(Arc::clone(set_aside)), ..self.clone() }
     }
 
     /// How many are open, and how many of those are idle.
@@ -69,7 +76,15 @@ impl Connections {
 
     /// Takes a connection, waiting for one if all are out.
     pub(super) async fn take(&self) -> Result<Loan, StorageError> {
-        match tokio::time::timeout(TAKE_LIMIT, self.wait()).await {
+        let first = async {
+            let Some(set_aside) = &self.set_aside else { return self.wait().await };
+            tokio::select! {
+                biased;
+                loan = self.wait() => loan,
+                loan = set_aside.wait() => loan,
+            }
+        };
+        match tokio::time::timeout(TAKE_LIMIT, first).await {
             Ok(loan) => loan,
             Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
         }

@@ -81,11 +81,17 @@ const POSTGRES_MIGRATIONS: &[(i64, &str)] = &[
     (13, include_str!("../../migrations/0013_exempted.postgres.sql")),
 ];
 
+/// How many connections are set aside for what must not wait in the queue of clients' requests: readiness, the election, the
+/// announcement of replicas, the clock.
+const SET_ASIDE: u32 = 2;
+
 /// The durable store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
     connections: Connections,
+    /// A few more, which clients' requests never take.
+    set_aside: Arc<Connections>,
     /// The fleet's time as this process knows it: dates the audit trail in the log, and on SQLite in its table.
     clock: Arc<FleetClock>,
     /// SQLite only: all writes go through it.
@@ -100,7 +106,8 @@ impl Store {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::Postgres;
         let connections = Connections::new(dialect.pool(connections).connect_lazy(url)?);
-        Ok(Self { dialect, connections, clock: Arc::default(), writer: None, _lock: None })
+        let set_aside = Arc::new(Connections::new(dialect.pool(SET_ASIDE).connect_lazy(url)?));
+        Ok(Self { dialect, connections, set_aside, clock: Arc::default(), writer: None, _lock: None })
     }
 
     /// Opens the SQLite file `path`, which is made if it is not there. A second process is refused. Does not migrate.
@@ -132,8 +139,9 @@ impl Store {
         let dialect = Dialect::Sqlite;
         let writers = dialect.pool(1).connect(&url).await?;
         let connections = Connections::new(dialect.pool(4).connect(&url).await?);
+        let set_aside = Arc::new(Connections::new(dialect.pool(SET_ASIDE).connect_lazy(&url)?));
         let writer = Some(Writer::start(writers));
-        Ok(Self { dialect, connections, clock: Arc::default(), writer, _lock: None })
+        Ok(Self { dialect, connections, set_aside, clock: Arc::default(), writer, _lock: None })
     }
 
     /// The same store, whose audit trail goes by `clock`.
@@ -148,7 +156,14 @@ impl Store {
         let dialect = Dialect::Sqlite;
         let url = format!("sqlite://{}?mode=ro", path.display());
         let connections = Connections::new(dialect.pool(1).connect(&url).await?);
-        Ok(Self { dialect, connections, clock: Arc::default(), writer: None, _lock: None })
+        let set_aside = Arc::new(connections.clone());
+        Ok(Self { dialect, connections, set_aside, clock: Arc::default(), writer: None, _lock: None })
+    }
+
+    /// The same store for what must not wait behind clients' requests: it also takes the connections that are set aside.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { connections: self.connections.or(&self.set_aside), ..self.clone() }
     }
 
     /// Which database this is.

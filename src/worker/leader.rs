@@ -25,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// This replica's candidacy.
 pub(super) struct Candidate<'s> {
-    store: &'s Store,
+    store: Store,
     clock: &'s dyn Clock,
     id: &'s ReplicaId,
     lease: Duration,
@@ -42,7 +42,7 @@ impl<'s> Candidate<'s> {
         lease: Duration,
         term: watch::Sender<Option<Term>>,
     ) -> Self {
-        let (store, clock) = (&services.store, services.clock.as_ref());
+        let (store, clock) = (services.store.apart(), services.clock.as_ref());
         Self { store, clock, id, lease, term, until: Timestamp::default(), renewed: Instant::now() }
     }
 
@@ -137,7 +137,8 @@ fn report(leads: bool, epoch: i64) {
 pub(super) async fn announce(services: &Services, mut replica: Replica, stop: CancellationToken) {
     while !stop.is_cancelled() {
         replica.seen_at = services.now();
-        let announced = tokio::time::timeout(PATIENCE, services.store.announce_replica(&replica)).await;
+        let announced =
+            tokio::time::timeout(PATIENCE, services.store.apart().announce_replica(&replica)).await;
         if !matches!(announced, Ok(Ok(()))) {
             tracing::debug!("this replica could not announce itself");
         }
@@ -146,7 +147,8 @@ pub(super) async fn announce(services: &Services, mut replica: Replica, stop: Ca
             () = tokio::time::sleep(SIGN_OF_LIFE) => {}
         }
     }
-    let withdrawn = tokio::time::timeout(FAREWELL, services.store.withdraw_replica(&replica.id)).await;
+    let withdrawn =
+        tokio::time::timeout(FAREWELL, services.store.apart().withdraw_replica(&replica.id)).await;
     if !matches!(withdrawn, Ok(Ok(()))) {
         tracing::debug!("this replica could not withdraw its announcement");
     }

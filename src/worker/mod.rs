@@ -147,7 +147,7 @@ async fn keep_time(services: &Services, clock: &FleetClock, stop: &CancellationT
 
 /// Goes by the database's clock, and says how far it is ahead of this machine's.
 pub async fn compare_clocks(services: &Services, clock: &FleetClock) -> Result<(), ServiceError> {
-    let Some(reading) = services.store.read_clock().await? else { return Ok(()) };
+    let Some(reading) = services.store.apart().read_clock().await? else { return Ok(()) };
     clock.follow(&reading);
     let ahead = clock.ahead_of_machine_micros();
     let seconds = Duration::from_micros(ahead.unsigned_abs()).as_secs_f64();

@@ -48,6 +48,7 @@ mod renewal;
 mod revocation;
 mod rfc;
 mod rolling;
+mod set_aside;
 mod shared_account;
 mod shares;
 mod statements;
