@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::sweeper::{BUDGET, End, GRACE, PAGE, PATIENCE, REST, count_rows};
+use super::pace::{BUDGET, End, GRACE, PAGE, PATIENCE, REST, count_rows};
 use crate::acme::id::AccountId;
 use crate::acme::time::Timestamp;
 use crate::service::{Services, accounts};

@@ -3,6 +3,7 @@
 
 mod deactivated;
 mod leader;
+mod pace;
 mod sweeper;
 mod takeover;
 

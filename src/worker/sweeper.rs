@@ -7,25 +7,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::deactivated;
+use super::pace::{BUDGET, End, GRACE, PAGE, PATIENCE, REST, count_rows};
 use crate::acme::time::Timestamp;
 use crate::service::Services;
 use crate::storage::{Cursor, StorageError, Store, Sweep, Swept, Term};
-
-/// Rows per statement. A client that comes while a page is at work waits for it, in part: small pages are what keeps the
-/// latency of clients (docs/performance.md has the figures).
-pub(super) const PAGE: u32 = 50;
-
-/// How long one page may take: longer than the database's own limits on waiting and working.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long one sweep of one run may take; what remains is for the next run.
-pub(super) const BUDGET: Duration = Duration::from_secs(60);
-
-/// After each full page the sweep rests this many times as long as the page took: clients come first.
-pub(super) const REST: u32 = 5;
-
-/// Clocks of replicas differ by a little: what none of them may still take for open is swept.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// When a replica that gave no sign of life is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
@@ -68,17 +53,6 @@ pub async fn lag(store: &Store, retention: &Retention, now: Timestamp) -> Result
         }
     }
     Ok(lag)
-}
-
-/// Why a sweep ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// Nothing is left.
-    Clean,
-    /// Its time is over.
-    Late,
-    /// This replica leads no more, or stops.
-    NotLeading,
 }
 
 /// The sweeper of one replica; it rests while another leads.
@@ -217,13 +191,6 @@ fn report(sweep: &'static str, rows: usize, started: Instant) {
     if rows > 0 {
         tracing::info!(sweep, rows, seconds = started.elapsed().as_secs_f64(), "swept");
     }
-}
-
-/// Counts the rows of one page.
-pub(super) fn count_rows(sweep: &'static str, rows: usize) -> u64 {
-    let rows = u64::try_from(rows).unwrap_or(u64::MAX);
-    metrics::counter!("chancery_gc_rows_total", "sweep" => sweep).increment(rows);
-    rows
 }
 
 fn count(sweep: Sweep, rows: usize) {
