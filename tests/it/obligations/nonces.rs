@@ -139,10 +139,10 @@ fn o25_a_pool_of_nonces_is_good_in_any_order_on_any_replica() {
 
 /// The same clients come back to their pool after a night.
 #[test]
-fn o25_an_old_nonce_is_good_until_the_end_of_its_hour() {
+fn o25_an_old_nonce_is_good_until_its_end() {
     on(Deployment::with(Kind::Fleet, &Settings::new()), async |server| {
         let client = server.account().await;
-        // A nonce of this replica of our own has five minutes left, as one of the others has after fifty-five.
+        // A nonce of this replica of our own has five minutes left, as one of the others has after ten.
         let url = server.redis().expect("a fleet has Redis").url();
         let old = RedisNonces::connect(RedisConfig::new(url), Duration::from_secs(300)).expect("a URL");
         old.wait_until_ready(SOON).await.expect("Redis is there");
