@@ -31,6 +31,6 @@ pub(super) async fn renewal_info(
     let window = Window { start: info.start.to_string(), end: info.end.to_string() };
     let body = RenewalInfoView { suggested_window: window, explanation_url: info.explanation_url };
     let mut response = view::json(StatusCode::OK, &body);
-    response.headers_mut().insert(header::RETRY_AFTER, renewal::ASK_AGAIN.as_secs().into());
+    response.headers_mut().insert(header::RETRY_AFTER, info.ask_again.as_secs().into());
     Ok(response)
 }

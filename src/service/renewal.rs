@@ -18,10 +18,13 @@ pub struct RenewalInfo {
     pub end: Timestamp,
     /// Where the reason is explained, if there is a special one (ARI-02).
     pub explanation_url: Option<String>,
+    /// How soon a client asks again (RFC 9773 §4.3).
+    pub ask_again: Duration,
 }
 
-/// How soon a client asks again (RFC 9773 §4.3).
-pub const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+/// How soon a client asks again at the latest. A certificate of a short life is asked about more often, or its window
+/// would be over before the second question.
+const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
 
 /// The suggested window of the certificate that `id` names.
 pub async fn renewal_info(services: &Services, id: &str) -> Result<RenewalInfo, ServiceError> {
@@ -76,17 +79,18 @@ pub(super) fn is_exempt(
 /// compromised, and one that the operator wants renewed, at once (ARI-02).
 fn window(issued: &IssuedCertificate, now: Timestamp, explanation: String) -> RenewalInfo {
     let certificate = &issued.certificate;
+    let lifetime = certificate.not_after.since(certificate.not_before);
+    let twelfth = lifetime / 12;
+    let ask_again = twelfth.clamp(Duration::from_secs(1), ASK_AGAIN);
     if certificate.revocation.is_some() || issued.key_is_blocked || issued.renewal_asked_at.is_some() {
         let hour = Duration::from_secs(3600);
         let (start, end) = (now.minus(hour * 2), now.minus(hour));
-        return RenewalInfo { start, end, explanation_url: Some(explanation) };
+        return RenewalInfo { start, end, explanation_url: Some(explanation), ask_again };
     }
-    let lifetime = certificate.not_after.since(certificate.not_before);
-    let twelfth = lifetime / 12;
     let octets = certificate.serial.as_bytes();
     let fraction = u32::from(octets[14]) * 256 + u32::from(octets[15]);
     let start = certificate.not_before.plus(twelfth * 7).plus(twelfth * fraction / 65_536);
-    RenewalInfo { start, end: start.plus(twelfth), explanation_url: None }
+    RenewalInfo { start, end: start.plus(twelfth), explanation_url: None, ask_again }
 }
 
 #[cfg(test)]
@@ -135,6 +139,25 @@ mod tests {
             })
             .collect();
         assert_eq!(starts.len(), 256);
+    }
+
+    #[test]
+    fn ari_01_clients_ask_again_within_a_twelfth_of_the_lifetime_and_within_six_hours() {
+        let now = Timestamp::from_seconds(10);
+        for (lifetime, ask_again) in
+            [(90 * 86_400, 21_600), (72 * 3600, 21_600), (86_400, 7_200), (600, 50), (6, 1)]
+        {
+            let mut certificate = certificate(0);
+            certificate.certificate.not_after = Timestamp::from_seconds(lifetime);
+            let seconds = Duration::from_secs(ask_again);
+            assert_eq!(window(&certificate, now, String::new()).ask_again, seconds, "{lifetime} s");
+            certificate.renewal_asked_at = Some(now);
+            assert_eq!(
+                window(&certificate, now, String::new()).ask_again,
+                seconds,
+                "{lifetime} s, asked for"
+            );
+        }
     }
 
     #[test]
