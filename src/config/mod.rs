@@ -88,8 +88,8 @@ pub struct Config {
     pub job: Job,
     /// How long the leader stays so without a sign of life.
     pub leader_lease: Duration,
-    /// How often the leader sweeps.
-    pub sweep_interval: Duration,
+    /// How often the leader sweeps; nothing if this replica never does.
+    pub sweep_interval: Option<Duration>,
     /// How long what is over is kept.
     pub retention: Retention,
     /// The log.

@@ -206,7 +206,7 @@ impl Reader {
             shutdown_timeout: self.span("shutdown.timeout"),
             job: self.job(),
             leader_lease: self.span("leader.lease"),
-            sweep_interval: self.span("sweep.interval"),
+            sweep_interval: Some(self.span("sweep.interval")).filter(|interval| !interval.is_zero()),
             retention: self.retention(),
             log: self.log(),
             effective: reference::effective(&self.gathered.entries),

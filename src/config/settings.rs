@@ -220,7 +220,7 @@ pub const SETTINGS: &[Setting] = &[
     row("job", "tick", span(10, 600), Text("1s"), "How often each replica looks for jobs that nobody does."),
     row("job", "issuances", Count(1, 65536), Text("256"), "How many issuances this replica runs at once, a quarter of them for one account. More wait: finalize then answers `processing`."),
     row("leader", "lease", span(500, HOUR), Text("15s"), "How long the replica that sweeps stays the leader without a sign of life; it renews at a third of it."),
-    row("sweep", "interval", span(100, DAY), Text("1m"), "How often the leader sweeps what is over."),
+    row("sweep", "interval", span(0, DAY), Text("1m"), "How often the leader sweeps what is over. `0s`: this replica never sweeps and does not stand for election; if no other does, nothing is swept."),
     row("retention", "orders", span(1000, 3650 * DAY), Text("30d"), "How long an order that is over is kept after its expiry."),
     row("retention", "authorizations", span(1000, 3650 * DAY), Text("30d"), "How long an expired authorization is kept; longer while an order rests on it."),
     row("retention", "certificates", span(1000, 3650 * DAY), Text("90d"), "How long a certificate is kept after its expiry; longer while its order is kept. Not less than crl.lifetime."),

@@ -44,8 +44,8 @@ pub struct WorkerConfig {
     pub replica: Replica,
     /// How long a leader that gives no sign of life stays the leader.
     pub leader_lease: Duration,
-    /// How often the leader sweeps.
-    pub sweep_interval: Duration,
+    /// How often the leader sweeps; nothing if this replica never does, nor stands for election.
+    pub sweep_interval: Option<Duration>,
     /// How long what is over is kept.
     pub retention: Retention,
 }
@@ -59,8 +59,12 @@ pub async fn run(
 ) {
     let (term, terms) = watch::channel(None);
     let candidate = leader::Candidate::new(&services, &config.replica.id, config.leader_lease, term);
-    let election = candidate.run(stop.clone());
-    let sweeping = sweeper::Sweeper::new(&services, config.retention, terms).run(config.sweep_interval);
+    let sweeper = sweeper::Sweeper::new(&services, config.retention, terms);
+    let sweeps = async {
+        if let Some(interval) = config.sweep_interval {
+            tokio::join!(candidate.run(stop.clone()), sweeper.run(interval));
+        }
+    };
     let announcing = leader::announce(&services, config.replica.clone(), stop.clone());
     let jobs = takeover::run(&services, config.tick, &stop);
     let clocks = keep_time(&services, &clock, &stop);
@@ -84,7 +88,7 @@ pub async fn run(
         }
     };
     let keys = revoke_by_keys(&services, config.tick, &stop);
-    tokio::join!(election, sweeping, announcing, jobs, clocks, overrides, others_lists, lists, keys);
+    tokio::join!(sweeps, announcing, jobs, clocks, overrides, others_lists, lists, keys);
 }
 
 async fn every<F, R>(period: Duration, stop: &CancellationToken, work: F)

@@ -17,6 +17,8 @@ use crate::wire_tests;
 wire_tests! {
     resting =>
         i_12_clients_see_the_same_before_and_after_a_sweep;
+    idle =>
+        i_12_replicas_that_do_not_sweep_do_not_stand_for_election;
     eager =>
         i_12_what_is_past_its_retention_is_gone_and_what_rests_on_it_stays;
     Deployment::shared =>
@@ -30,6 +32,15 @@ fn resting(kind: Kind) -> Arc<Deployment> {
         .set("CHANCERY_AUTHORIZATION_LIFETIME", "2s")
         .set("CHANCERY_LEADER_LEASE", "1s")
         .set("CHANCERY_SWEEP_INTERVAL", "1h");
+    Deployment::with(kind, &settings)
+}
+
+/// Orders expire after a second, and no replica sweeps.
+fn idle(kind: Kind) -> Arc<Deployment> {
+    let settings = Settings::new()
+        .set("CHANCERY_ORDER_LIFETIME", "1s")
+        .set("CHANCERY_LEADER_LEASE", "500ms")
+        .set("CHANCERY_SWEEP_INTERVAL", "0s");
     Deployment::with(kind, &settings)
 }
 
@@ -160,6 +171,20 @@ async fn i_12_what_is_past_its_retention_is_gone_and_what_rests_on_it_stays(serv
     assert_eq!(total(&server, "chancery_gc_nonces_reaped_total"), 0.0);
     // An account survives its orders, and starts anew.
     client.issue_any().await;
+}
+
+/// A candidate would have stood at once; the order's expiry and the lag of sweeps, seconds later, show that none did.
+async fn i_12_replicas_that_do_not_sweep_do_not_stand_for_election(server: Arc<Deployment>) {
+    let client = server.account().await;
+    let order = client.order(&[&unique_name()]).await;
+    client.wait_for(&order.url, "invalid").await;
+    wait_until("the expired order is due for longer than a sweep would leave it", || {
+        !server.command(&["status"]).contains("sweeps     nothing is due")
+    });
+    let status = server.command(&["status"]);
+    assert!(status.contains("leader     none; the last epoch was 0\n"), "{status}");
+    assert_eq!(total(&server, "chancery_leader"), 0.0);
+    assert_eq!(total(&server, "chancery_gc_runs_total"), 0.0);
 }
 
 async fn i_12_status_shows_the_fleet(server: Arc<Deployment>) {
