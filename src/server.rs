@@ -333,7 +333,7 @@ pub async fn serve(config: Config, metrics: Metrics, local: bool) -> Result<(), 
     if let Some((certificate, _)) = tls {
         tokio::spawn(certificate::renew(config.clone(), Arc::clone(&services), certificate, stopped.clone()));
     }
-    tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ca = ?config.ca.listen, ops = %config.ops_listen, "serving");
+    tracing::info!(directory = services.urls.directory(None), listen = %config.listen, ca = config.ca.listen.map(|address| address.to_string()), ops = %config.ops_listen, "serving");
     if local {
         first_steps::print(&config, &services.urls);
     }
