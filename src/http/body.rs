@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 
 use super::problem::Rejection;
 use crate::acme::problem::Problem;
@@ -15,6 +15,10 @@ use crate::peers::{Held, Ledger, Resource};
 
 /// The largest request body that is read (GEN-06).
 const MAX_BODY: usize = 64 * 1024;
+
+/// How much of a refused body is read and thrown away, and for how long.
+const MOST_DRAINED: usize = 16 * 1024 * 1024;
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a body may take.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
@@ -29,35 +33,57 @@ pub(super) struct Received {
 /// Why a body was not read to its end.
 #[derive(Debug)]
 pub(super) enum BodyError {
-    /// Too large, too late, or broken.
+    /// Too late, or broken.
     Refused(Rejection),
+    /// Larger than bodies may be; with what was not read of it.
+    TooLarge(Rejection, Body),
     /// Its client, or all together, hold as much as they may.
     Full,
 }
 
 /// Reads a body whole, no further than its limit (GEN-06). A small one is part of what its open request costs; what a
 /// large one has beyond is taken from the client's share as it comes.
-pub(super) async fn read(ledger: &Arc<Ledger>, client: IpAddr, body: Body) -> Result<Received, BodyError> {
+pub(super) async fn read(
+    ledger: &Arc<Ledger>,
+    client: IpAddr,
+    mut body: Body,
+) -> Result<Received, BodyError> {
     if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
-        return Err(too_large());
+        return Err(too_large(body));
     }
     let late = || Err(refused(Problem::malformed("the request body took too long").with_status(408)));
-    tokio::time::timeout(BODY_LIMIT, collect(ledger, client, body)).await.unwrap_or_else(|_| late())
+    match tokio::time::timeout(BODY_LIMIT, collect(ledger, client, &mut body)).await {
+        Ok(Err(BodyError::TooLarge(refusal, _))) => Err(BodyError::TooLarge(refusal, body)),
+        Ok(outcome) => outcome,
+        Err(_) => late(),
+    }
 }
 
-async fn collect(ledger: &Arc<Ledger>, client: IpAddr, body: Body) -> Result<Received, BodyError> {
-    let mut body = Limited::new(body, MAX_BODY);
+/// Reads the rest of a body that is refused, and keeps none of it, so that an HTTP/2 client which sends all before it
+/// reads sees its 413: its stream would be reset. (With HTTP/1 the connection lingers.)
+pub(super) async fn drain(mut body: Body) {
+    let rest = async {
+        let mut left = MOST_DRAINED;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
+}
+
+async fn collect(ledger: &Arc<Ledger>, client: IpAddr, body: &mut Body) -> Result<Received, BodyError> {
     let mut octets = BytesMut::new();
     let (mut paid, mut covered) = (Vec::new(), SMALL_BODY);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                return too_large();
-            }
-            refused(Problem::malformed("the request body could not be read"))
-        })?;
+        let frame = frame.map_err(|_| refused(Problem::malformed("the request body could not be read")))?;
         let Ok(data) = frame.into_data() else { continue };
         let needed = octets.len() + data.len();
+        if needed > MAX_BODY {
+            return Err(too_large(Body::empty()));
+        }
         if needed > covered {
             // In steps, so that a body that comes octet by octet costs no entry each.
             let more = (needed - covered).max(SMALL_BODY);
@@ -70,9 +96,9 @@ async fn collect(ledger: &Arc<Ledger>, client: IpAddr, body: Body) -> Result<Rec
     Ok(Received { octets: octets.freeze(), _paid: paid })
 }
 
-fn too_large() -> BodyError {
+fn too_large(rest: Body) -> BodyError {
     let detail = format!("the request body is larger than {MAX_BODY} octets");
-    refused(Problem::malformed(detail).with_status(413))
+    BodyError::TooLarge(Problem::malformed(detail).with_status(413).into(), rest)
 }
 
 fn refused(problem: Problem) -> BodyError {
@@ -117,7 +143,7 @@ mod tests {
     async fn gen_06_a_body_is_read_to_its_limit_and_no_further() {
         let ledger = ledger(MAX_BODY);
         drop(read(&ledger, ONE, body(MAX_BODY)).await.expect("as large as may be"));
-        assert!(matches!(read(&ledger, ONE, body(MAX_BODY + 1)).await, Err(BodyError::Refused(_))));
+        assert!(matches!(read(&ledger, ONE, body(MAX_BODY + 1)).await, Err(BodyError::TooLarge(..))));
         drop(ledger.take(Some(ONE), Resource::Octets, MAX_BODY, 0).expect("given back"));
     }
 }

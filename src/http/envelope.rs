@@ -88,6 +88,12 @@ async fn run(app: &App, client: IpAddr, request: Request, next: Next, endpoint: 
     let body = match body::read(&app.ledger, client, body).await {
         Ok(body) => body,
         Err(BodyError::Refused(rejection)) => return closing(rejection.into_response()),
+        Err(BodyError::TooLarge(rejection, rest)) => {
+            if head.version == Version::HTTP_2 {
+                body::drain(rest).await;
+            }
+            return closing(rejection.into_response());
+        }
         Err(BodyError::Full) => return closing(shed(app)),
     };
     let request = Request::from_parts(head, Body::from(body.octets.clone()));

@@ -12,15 +12,12 @@ use tokio::time::timeout;
 
 use crate::peers::Held;
 
-/// A peer that sent less than this has nothing left to send.
-const LARGE: usize = 32 * 1024;
-
 /// How much more is read and thrown away, and for how long: an ordinary client sends what it has before it reads.
 const MOST_OCTETS: u64 = 16 * 1024 * 1024;
 const MOST_TIME: Duration = Duration::from_secs(5);
 
-/// A stream that, once dropped, closes its sending side first and reads on for a moment if the peer sent a lot. Until
-/// then it is a connection like others, and `held` pays for it.
+/// A stream that, once dropped, closes its sending side first and reads on for a moment: the peer may be in the middle
+/// of a body that was refused by its length alone. Until then it is a connection like others, and `held` pays for it.
 pub(super) struct Lingering {
     stream: Option<TcpStream>,
     received: usize,
@@ -84,7 +81,8 @@ impl Drop for Lingering {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.received < LARGE {
+        // Who never sent anything is not in the middle of it.
+        if self.received == 0 {
             return;
         }
         let held = self.held.take();
@@ -114,7 +112,7 @@ mod tests {
         let sending = client.write_all(&octets);
         let serving = async {
             let mut server = Lingering::new(server, held);
-            let mut some = vec![0; LARGE];
+            let mut some = vec![0; 1024];
             server.read_exact(&mut some).await.unwrap();
             server.write_all(b"too large").await.unwrap();
         };
